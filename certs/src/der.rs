@@ -1,0 +1,61 @@
+//! The few lines of DER and PEM that no library gives us.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// One PEM block of 64-character lines, ended by a newline (RFC 7468 §2).
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut text = String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 40);
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    let mut rest = body.as_str();
+    while let Some((line, more)) = rest.split_at_checked(64) {
+        text.push_str(line);
+        text.push('\n');
+        rest = more;
+    }
+    if !rest.is_empty() {
+        text.push_str(rest);
+        text.push('\n');
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
+/// One tag-length-value at the head of `input`: (whole element, contents, rest). Definite lengths of up
+/// to four bytes, which is all that X.509 needs.
+pub(crate) fn element(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let first = *input.get(1)?;
+    let (header, len) = if first < 0x80 {
+        (2, usize::from(first))
+    } else {
+        let count = usize::from(first & 0x7f);
+        if count == 0 || count > 4 {
+            return None;
+        }
+        let len = input.get(2..2 + count)?.iter().fold(0usize, |n, b| (n << 8) | usize::from(*b));
+        (2 + count, len)
+    };
+    let end = header.checked_add(len)?;
+    Some((input.get(..end)?, input.get(header..end)?, input.get(end..)?))
+}
+
+/// `contents` wrapped in a definite-length element with `tag`.
+pub(crate) fn wrap(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    let len = contents.len();
+    match len.to_be_bytes() {
+        [.., low] if len < 0x80 => out.push(low),
+        bytes => {
+            let significant: Vec<u8> = bytes.into_iter().skip_while(|b| *b == 0).collect();
+            out.push(0x80 | u8::try_from(significant.len()).unwrap_or(8));
+            out.extend(significant);
+        }
+    }
+    out.extend_from_slice(contents);
+    out
+}

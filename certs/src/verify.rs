@@ -1,0 +1,445 @@
+//! Path validation and peer verification (X509-SVID §5, RFC 5280 §6), with a typed reason on refusal.
+//!
+//! webpki builds the path; around it stand the checks it leaves to its caller: the leaf's SPIFFE
+//! profile, keyCertSign and path lengths on every authority, and the validity of the root. Anchors
+//! come from the bundle of the peer's own trust domain and from nowhere else.
+
+use std::cell::RefCell;
+
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
+use webpki::{EndEntityCert, VerifiedPath};
+
+use crate::authority::Authority;
+use crate::bundle::{AuthorityFault, BundleSet, TrustBundle, check_authority};
+use crate::certificate::Certificate;
+use crate::der;
+use crate::id::{SpiffeId, TrustDomain};
+use crate::profile::{self, LeafFault};
+use crate::svid::{MAX_CHAIN, SvidChain, SvidError};
+
+/// Signatures accepted in chains: ECDSA on P-256 and P-384, Ed25519, RSA of 2048 to 8192 bits, all
+/// with SHA-2.
+static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+    webpki::ring::ECDSA_P256_SHA256,
+    webpki::ring::ECDSA_P256_SHA384,
+    webpki::ring::ECDSA_P384_SHA256,
+    webpki::ring::ECDSA_P384_SHA384,
+    webpki::ring::ED25519,
+    webpki::ring::RSA_PKCS1_2048_8192_SHA256,
+    webpki::ring::RSA_PKCS1_2048_8192_SHA384,
+    webpki::ring::RSA_PKCS1_2048_8192_SHA512,
+    webpki::ring::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    webpki::ring::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+];
+
+/// Most intermediates of one name in a chain.
+const MAX_NAMESAKES: usize = 3;
+
+/// Which certificate of a path is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The peer's own.
+    Leaf,
+    /// One between leaf and root.
+    Intermediate,
+    /// The root in the bundle.
+    Root,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Leaf => "the leaf",
+            Self::Intermediate => "an intermediate",
+            Self::Root => "the root",
+        })
+    }
+}
+
+/// Why a peer or a chain is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The chain cannot be read, or its leaf is no X509-SVID.
+    #[error(transparent)]
+    Svid(#[from] SvidError),
+    /// No bundle for the peer's trust domain.
+    #[error("no trust bundle for trust domain {0}")]
+    UnknownTrustDomain(TrustDomain),
+    /// Not valid any more.
+    #[error("{place} expired {ago_seconds} s ago")]
+    Expired {
+        /// Which certificate.
+        place: Place,
+        /// Seconds since its last valid one.
+        ago_seconds: u64,
+    },
+    /// Not valid yet. A clock is wrong, here or at the issuer.
+    #[error("{place} is not valid for another {in_seconds} s; compare this machine's clock with the CA's")]
+    NotYetValid {
+        /// Which certificate.
+        place: Place,
+        /// Seconds until its first valid one.
+        in_seconds: u64,
+    },
+    /// No path to a root of the bundle.
+    #[error("no authority in the bundle of {0} signed this chain")]
+    UnknownIssuer(TrustDomain),
+    /// A signature does not verify.
+    #[error("a signature in the chain does not verify")]
+    Signature,
+    /// A signature algorithm or key that is too weak or unknown.
+    #[error("a signature in the chain uses an algorithm or key that is not accepted")]
+    WeakSignature,
+    /// An authority on the path may not sign.
+    #[error("{place} {fault}")]
+    Authority {
+        /// Which certificate.
+        place: Place,
+        /// What it lacks.
+        fault: AuthorityFault,
+    },
+    /// More intermediates than an authority allows (RFC 5280 §4.2.1.9).
+    #[error("path is longer than an authority on it allows")]
+    PathLength,
+    /// A critical extension that is not understood (RFC 5280 §4.2).
+    #[error("a certificate has a critical extension that is not understood")]
+    CriticalExtension,
+    /// A certificate that parses here but not by the stricter rules of path validation.
+    #[error("a certificate in the chain cannot be used: {0}")]
+    Unusable(String),
+    /// Finding a path would take more work than a stranger may cause.
+    #[error("chain needs more work to verify than is allowed")]
+    TooMuchWork,
+    /// A valid SVID of someone else.
+    #[error("peer is {presented}, expected {expected}")]
+    OtherId {
+        /// Who was expected.
+        expected: Expected,
+        /// Who it is.
+        presented: SpiffeId,
+    },
+}
+
+impl From<LeafFault> for VerifyError {
+    fn from(fault: LeafFault) -> Self {
+        Self::Svid(SvidError::Leaf(fault))
+    }
+}
+
+/// What the certificate is used for by its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The holder is a TLS server.
+    Server,
+    /// The holder is a TLS client.
+    Client,
+}
+
+/// Whom one is ready to meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Any verified SVID of any known trust domain.
+    Any,
+    /// Exactly this identity.
+    Id(SpiffeId),
+    /// Any identity of this trust domain.
+    Domain(TrustDomain),
+}
+
+impl Expected {
+    /// Whether `id` is expected.
+    ///
+    /// # Errors
+    /// [`VerifyError::OtherId`] naming both.
+    pub fn check(&self, id: &SpiffeId) -> Result<(), VerifyError> {
+        let fits = match self {
+            Self::Any => true,
+            Self::Id(expected) => expected == id,
+            Self::Domain(domain) => id.is_in(domain),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(VerifyError::OtherId { expected: self.clone(), presented: id.clone() })
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any SVID"),
+            Self::Id(id) => id.fmt(f),
+            Self::Domain(domain) => write!(f, "an id in {domain}"),
+        }
+    }
+}
+
+/// Verifies what a peer presented: DER, leaf first. The bundle is chosen by the leaf's own ID.
+///
+/// # Errors
+/// A [`VerifyError`].
+pub fn verify_peer(
+    presented: &[CertificateDer<'_>],
+    bundles: &BundleSet,
+    role: Role,
+    now: UnixTime,
+) -> Result<SpiffeId, VerifyError> {
+    let chain = peer_chain(presented)?;
+    let domain = chain.id().trust_domain();
+    let bundle = bundles.get(&domain).ok_or(VerifyError::UnknownTrustDomain(domain))?;
+    verify_chain(&chain, bundle, role, now)?;
+    Ok(chain.id().clone())
+}
+
+/// Istio's agents present the root as well; a self-issued certificate at the end is left out. Beyond
+/// [`MAX_CHAIN`] nothing is even parsed.
+fn peer_chain(presented: &[CertificateDer<'_>]) -> Result<SvidChain, VerifyError> {
+    if presented.len() > MAX_CHAIN {
+        return Err(SvidError::TooLong(presented.len()).into());
+    }
+    let mut all = Vec::with_capacity(presented.len());
+    for (position, der) in presented.iter().enumerate() {
+        let certificate = Certificate::from_der(der.clone().into_owned())
+            .map_err(|fault| SvidError::Certificate { position, fault })?;
+        all.push(certificate);
+    }
+    if all.len() > 1 && all.last().is_some_and(Certificate::is_self_issued) {
+        all.pop();
+    }
+    Ok(SvidChain::from_certificates(all)?)
+}
+
+/// Verifies a parsed chain against the bundle of its trust domain.
+///
+/// # Errors
+/// A [`VerifyError`]; the leaf's own faults come first.
+pub fn verify_chain(
+    chain: &SvidChain,
+    bundle: &TrustBundle,
+    role: Role,
+    now: UnixTime,
+) -> Result<(), VerifyError> {
+    if !chain.id().is_in(bundle.trust_domain()) {
+        return Err(VerifyError::UnknownTrustDomain(chain.id().trust_domain()));
+    }
+    profile::leaf_id(chain.leaf())?;
+    check_validity(chain.leaf(), Place::Leaf, now)?;
+    find_path(chain, bundle, role, now)
+}
+
+/// Verifies that an authority's chain ends in `bundle`, as a leaf below it would have to: every
+/// certificate it presents is a valid authority with room below it, and the last is signed by a root
+/// of the bundle.
+///
+/// # Errors
+/// A [`VerifyError`].
+pub fn verify_authority(authority: &Authority, bundle: &TrustBundle, now: UnixTime) -> Result<(), VerifyError> {
+    let mut last = None;
+    for (certificate, below) in authority.presented().zip(0..) {
+        check_signer(certificate, Place::Intermediate)?;
+        check_both_ends(certificate)?;
+        check_validity(certificate, Place::Intermediate, now)?;
+        check_path_len(certificate, below)?;
+        if let Some((lower, _)) = last {
+            check_signature(lower, certificate)?;
+        }
+        last = Some((certificate, below + 1));
+    }
+    let own = authority.certificate();
+    best_root(bundle, |root| match last {
+        None if root.der() == own.der() => check_validity(root, Place::Root, now),
+        Some((lower, below)) if lower.issuer().der == root.subject().der => {
+            check_signature(lower, root)?;
+            check_path_len(root, below)?;
+            check_validity(root, Place::Root, now)
+        }
+        _ => Err(VerifyError::UnknownIssuer(bundle.trust_domain().clone())),
+    })
+}
+
+/// One root that `judge` accepts is enough. Otherwise the reason of the root that came furthest: one
+/// with the right name says more than one with another.
+fn best_root(
+    bundle: &TrustBundle,
+    judge: impl Fn(&Certificate) -> Result<(), VerifyError>,
+) -> Result<(), VerifyError> {
+    let mut best = VerifyError::UnknownIssuer(bundle.trust_domain().clone());
+    for root in bundle.roots() {
+        match judge(root.certificate()) {
+            Ok(()) => return Ok(()),
+            Err(VerifyError::UnknownIssuer(_)) => {}
+            Err(VerifyError::Signature) if !matches!(best, VerifyError::UnknownIssuer(_)) => {}
+            Err(fault) => best = fault,
+        }
+    }
+    Err(best)
+}
+
+/// `lower` carries a signature by `upper`'s key, in one of the algorithms that chains may use.
+fn check_signature(lower: &Certificate, upper: &Certificate) -> Result<(), VerifyError> {
+    let unreadable = || VerifyError::Unusable("unexpected certificate layout".into());
+    let (_, outer, _) = der::element(lower.der()).ok_or_else(unreadable)?;
+    let (signed, _, rest) = der::element(outer).ok_or_else(unreadable)?;
+    let (_, signature_algorithm, rest) = der::element(rest).ok_or_else(unreadable)?;
+    let (_, bits, _) = der::element(rest).ok_or_else(unreadable)?;
+    let (_, signature) = bits.split_first().ok_or_else(unreadable)?;
+    let key = upper.public_key().map_err(|_| VerifyError::WeakSignature)?;
+    let (_, spki, _) = der::element(key.spki_der()).ok_or_else(unreadable)?;
+    let (_, key_algorithm, _) = der::element(spki).ok_or_else(unreadable)?;
+    let fits = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
+        algorithm.signature_alg_id().as_ref() == signature_algorithm
+            && algorithm.public_key_alg_id().as_ref() == key_algorithm
+    };
+    let algorithm = ALGORITHMS.iter().find(fits).ok_or(VerifyError::WeakSignature)?;
+    let key_bits = key.raw_bits().map_err(|_| VerifyError::WeakSignature)?;
+    algorithm.verify_signature(&key_bits, signed, signature).map_err(|_| VerifyError::Signature)
+}
+
+fn check_validity(certificate: &Certificate, place: Place, now: UnixTime) -> Result<(), VerifyError> {
+    if now < certificate.not_before() {
+        let in_seconds = certificate.not_before().as_secs() - now.as_secs();
+        return Err(VerifyError::NotYetValid { place, in_seconds });
+    }
+    if now > certificate.not_after() {
+        let ago_seconds = now.as_secs() - certificate.not_after().as_secs();
+        return Err(VerifyError::Expired { place, ago_seconds });
+    }
+    Ok(())
+}
+
+fn check_signer(certificate: &Certificate, place: Place) -> Result<(), VerifyError> {
+    if !certificate.constraints().unknown_critical.is_empty() {
+        return Err(VerifyError::CriticalExtension);
+    }
+    check_authority(certificate).map_err(|fault| VerifyError::Authority { place, fault })
+}
+
+/// Extended key usage of a signing certificate, where present, is held against leaves below it.
+fn check_both_ends(certificate: &Certificate) -> Result<(), VerifyError> {
+    match certificate.constraints().extended {
+        Some(usage) if !(usage.server_auth && usage.client_auth) => {
+            Err(VerifyError::Authority { place: Place::Intermediate, fault: AuthorityFault::ExtendedUsage })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Path building tries every order of certificates that share a name; a stranger could make that
+/// expensive. Cross-signing needs two of a name, seldom three.
+fn check_width(intermediates: &[Certificate]) -> Result<(), VerifyError> {
+    let namesakes = |c: &Certificate| intermediates.iter().filter(|o| o.subject().der == c.subject().der).count();
+    let wide = intermediates.iter().any(|c| namesakes(c) > MAX_NAMESAKES);
+    if wide { Err(VerifyError::TooMuchWork) } else { Ok(()) }
+}
+
+/// Runs webpki. Our own checks run on each path it finds, so that one bad path does not hide a good
+/// one; the first of our reasons is kept, since it says more than webpki's.
+fn find_path(chain: &SvidChain, bundle: &TrustBundle, role: Role, now: UnixTime) -> Result<(), VerifyError> {
+    check_width(chain.intermediates())?;
+    let intermediates: Vec<_> = chain.intermediates().iter().map(|c| c.der().clone()).collect();
+    let anchors: Vec<_> = bundle.roots().iter().map(|root| root.anchor().clone()).collect();
+    let entity = EndEntityCert::try_from(chain.leaf().der()).map_err(|e| reason(&e, bundle, now))?;
+    let usage = match role {
+        Role::Server => webpki::KeyUsage::server_auth(),
+        Role::Client => webpki::KeyUsage::client_auth(),
+    };
+    let ours: RefCell<Option<VerifyError>> = RefCell::new(None);
+    let judge = |path: &VerifiedPath<'_>| {
+        judge_path(path, bundle, now).map_err(|fault| {
+            ours.borrow_mut().get_or_insert(fault);
+            webpki::Error::UnknownIssuer
+        })
+    };
+    let found =
+        entity.verify_for_usage(ALGORITHMS, &anchors, &intermediates, now, usage, None, Some(&judge));
+    match found {
+        Ok(_) => Ok(()),
+        Err(webpkis) => Err(ours.take().unwrap_or_else(|| explain(&webpkis, chain, bundle, now))),
+    }
+}
+
+/// keyCertSign and our other demands on every signer, path lengths, and the root's own validity.
+fn judge_path(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: UnixTime) -> Result<(), VerifyError> {
+    let mut below = 0u32;
+    for intermediate in path.intermediate_certificates() {
+        let certificate = Certificate::from_der(intermediate.der().into_owned())
+            .map_err(|fault| VerifyError::Unusable(fault.to_string()))?;
+        check_signer(&certificate, Place::Intermediate)?;
+        check_path_len(&certificate, below)?;
+        below += 1;
+    }
+    // A root that was renewed under the same name and key is the same anchor to webpki: any of them may
+    // carry the path.
+    let anchor = path.anchor();
+    best_root(bundle, |root| {
+        let own = bundle.roots().iter().find(|r| r.certificate().der() == root.der());
+        if own.is_none_or(|own| own.anchor() != anchor) {
+            return Err(VerifyError::UnknownIssuer(bundle.trust_domain().clone()));
+        }
+        check_path_len(root, below)?;
+        check_validity(root, Place::Root, now)
+    })
+}
+
+/// Whether `signer` allows this many intermediates below itself. Self-issued ones count, as they do
+/// in webpki.
+fn check_path_len(signer: &Certificate, below: u32) -> Result<(), VerifyError> {
+    match signer.constraints().basic.and_then(|b| b.path_len) {
+        Some(most) if below > most => Err(VerifyError::PathLength),
+        _ => Ok(()),
+    }
+}
+
+/// When webpki finds no path it keeps one error of many. A fault of an intermediate that the leaf
+/// leads to by name says more, and says where.
+fn explain(error: &webpki::Error, chain: &SvidChain, bundle: &TrustBundle, now: UnixTime) -> VerifyError {
+    let plain = reason(error, bundle, now);
+    if plain == VerifyError::TooMuchWork {
+        return plain;
+    }
+    let mut left: Vec<&Certificate> = chain.intermediates().iter().collect();
+    let mut wanted = &chain.leaf().issuer().der;
+    while let Some(at) = left.iter().position(|c| c.subject().der == *wanted) {
+        let certificate = left.swap_remove(at);
+        let judged = check_signer(certificate, Place::Intermediate)
+            .and_then(|()| check_validity(certificate, Place::Intermediate, now));
+        if let Err(fault) = judged {
+            return fault;
+        }
+        wanted = &certificate.issuer().der;
+    }
+    plain
+}
+
+fn reason(error: &webpki::Error, bundle: &TrustBundle, now: UnixTime) -> VerifyError {
+    use webpki::Error as W;
+    let seconds = |a: UnixTime, b: UnixTime| a.as_secs().saturating_sub(b.as_secs());
+    let signer = |fault| VerifyError::Authority { place: Place::Intermediate, fault };
+    match error {
+        W::CertExpired { not_after, .. } => {
+            VerifyError::Expired { place: Place::Intermediate, ago_seconds: seconds(now, *not_after) }
+        }
+        W::CertNotValidYet { not_before, .. } => {
+            VerifyError::NotYetValid { place: Place::Intermediate, in_seconds: seconds(*not_before, now) }
+        }
+        W::InvalidSignatureForPublicKey => VerifyError::Signature,
+        W::UnsupportedSignatureAlgorithmContext(_)
+        | W::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+        | W::SignatureAlgorithmMismatch => VerifyError::WeakSignature,
+        W::CaUsedAsEndEntity => LeafFault::Ca.into(),
+        W::EndEntityUsedAsCa => signer(AuthorityFault::NotCa),
+        // The leaf's own usage was judged before, so this is about a certificate above it.
+        W::RequiredEkuNotFoundContext(_) | W::EmptyEkuExtension => signer(AuthorityFault::ExtendedUsage),
+        W::PathLenConstraintViolated => VerifyError::PathLength,
+        W::UnsupportedCriticalExtension => VerifyError::CriticalExtension,
+        W::NameConstraintViolation | W::MalformedNameConstraint => signer(AuthorityFault::NameConstraints),
+        W::MaximumPathBuildCallsExceeded
+        | W::MaximumPathDepthExceeded
+        | W::MaximumSignatureChecksExceeded
+        | W::MaximumNameConstraintComparisonsExceeded => VerifyError::TooMuchWork,
+        W::UnknownIssuer => VerifyError::UnknownIssuer(bundle.trust_domain().clone()),
+        other => VerifyError::Unusable(other.to_string()),
+    }
+}

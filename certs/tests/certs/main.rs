@@ -1,0 +1,14 @@
+//! What signet-certs promises, claim by claim. One binary: a module per subject, `support` is the
+//! test CA and `limbo` its corpus of one chain per defect.
+
+mod authorities;
+mod bundles;
+mod csrs;
+mod ids;
+mod issuing;
+mod limbo;
+mod openssl;
+mod properties;
+mod secrets;
+mod support;
+mod tls;

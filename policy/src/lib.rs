@@ -1,0 +1,13 @@
+//! Who may: decisions over plain data, returning a permit or a typed reason. Pure; does not log.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`caller`] | who asks, as proven by an authenticator |
+//! | [`issuance`] | whether that caller may have an SVID for a name |
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod caller;
+pub mod issuance;
+
+pub use caller::{BoundPod, Caller};
+pub use issuance::{Denied, IssuancePermit};

@@ -1,0 +1,134 @@
+//! `CreateCertificate`: what is read of a request, and how a chain is laid out in the answer.
+
+use prost_types::value::Kind;
+use signet_certs::csr::MAX_CSR_BYTES;
+use signet_certs::{SvidChain, TrustBundle};
+
+use crate::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
+
+/// Key of the request's metadata under which a node names the workload it asks for.
+const IMPERSONATED: &str = "ImpersonatedIdentity";
+/// Longest metadata value read; a SPIFFE ID has at most 2,048 bytes.
+const MAX_METADATA_VALUE: usize = 2048;
+
+/// What a request asks for. The CSR is still text: it is read only for an authenticated caller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IssueRequest {
+    /// PEM text, at most [`MAX_CSR_BYTES`] long.
+    pub csr: String,
+    /// Seconds asked for; zero or less means the default.
+    pub validity_seconds: i64,
+    /// The identity asked for in place of the caller's own, as text; empty counts as absent.
+    pub impersonated: Option<String>,
+}
+
+/// Why a request is malformed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueRequestError {
+    /// No CSR.
+    #[error("request has no csr; send one PEM block of type CERTIFICATE REQUEST")]
+    NoCsr,
+    /// A CSR longer than [`MAX_CSR_BYTES`].
+    #[error("csr has {0} bytes, at most {MAX_CSR_BYTES} are read")]
+    CsrTooLarge(usize),
+    /// A metadata value longer than any SPIFFE ID.
+    #[error("metadata value {IMPERSONATED} has {0} bytes, at most {MAX_METADATA_VALUE} are read")]
+    MetadataTooLarge(usize),
+}
+
+/// Reads a request. Unknown metadata keys, and values that are no strings, count as absent, as they do
+/// for istiod.
+///
+/// # Errors
+/// An [`IssueRequestError`].
+pub fn parse(request: IstioCertificateRequest) -> Result<IssueRequest, IssueRequestError> {
+    match request.csr.len() {
+        0 => return Err(IssueRequestError::NoCsr),
+        len if len > MAX_CSR_BYTES => return Err(IssueRequestError::CsrTooLarge(len)),
+        _ => {}
+    }
+    let impersonated = request.metadata.as_ref().and_then(|m| m.fields.get(IMPERSONATED));
+    let impersonated = match impersonated.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(id)) if id.len() > MAX_METADATA_VALUE => {
+            return Err(IssueRequestError::MetadataTooLarge(id.len()));
+        }
+        Some(Kind::StringValue(id)) if !id.is_empty() => Some(id.clone()),
+        _ => None,
+    };
+    Ok(IssueRequest { csr: request.csr, validity_seconds: request.validity_duration, impersonated })
+}
+
+/// Lays a chain out as Istio's clients read it: leaf first, one certificate per element, and as the
+/// last element the whole root bundle, never split.
+#[must_use]
+pub fn respond(chain: &SvidChain, bundle: &TrustBundle) -> IstioCertificateResponse {
+    let mut cert_chain: Vec<String> = chain.certificates().map(|c| c.to_pem()).collect();
+    cert_chain.push(bundle.to_pem());
+    IstioCertificateResponse { cert_chain }
+}
+
+/// Why a response is no chain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueResponseError {
+    /// Fewer than leaf and roots.
+    #[error("the CA answered with {0} elements; a leaf and the roots are the least")]
+    TooShort(usize),
+    /// The chain breaks the profile.
+    #[error("the CA answered with a chain that is no SVID: {0}")]
+    Chain(#[from] signet_certs::svid::SvidError),
+}
+
+/// Splits an answer into the chain, leaf first, and the PEM text of the roots. The roots are for
+/// comparing with the bundle; they are never added to it.
+///
+/// # Errors
+/// An [`IssueResponseError`].
+pub fn read_response(response: &IstioCertificateResponse) -> Result<(SvidChain, String), IssueResponseError> {
+    match response.cert_chain.split_last() {
+        Some((roots, chain)) if !chain.is_empty() => {
+            Ok((SvidChain::from_pem(chain.concat().as_bytes())?, roots.clone()))
+        }
+        _ => Err(IssueResponseError::TooShort(response.cert_chain.len())),
+    }
+}
+
+/// A request as our own clients send it.
+#[must_use]
+pub fn request(csr: String, validity_seconds: i64) -> IstioCertificateRequest {
+    IstioCertificateRequest { csr, validity_duration: validity_seconds, metadata: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, kind: Kind) -> IstioCertificateRequest {
+        let value = prost_types::Value { kind: Some(kind) };
+        let fields = [(key.to_owned(), value)].into();
+        IstioCertificateRequest {
+            csr: "x".into(),
+            validity_duration: 0,
+            metadata: Some(prost_types::Struct { fields }),
+        }
+    }
+
+    #[test]
+    fn impersonation_is_read_only_from_a_non_empty_string() {
+        let read = |request| parse(request).unwrap().impersonated;
+        assert_eq!(read(with(IMPERSONATED, Kind::StringValue("spiffe://a/b".into()))), Some("spiffe://a/b".into()));
+        assert_eq!(read(with(IMPERSONATED, Kind::StringValue(String::new()))), None);
+        assert_eq!(read(with(IMPERSONATED, Kind::NumberValue(1.0))), None);
+        assert_eq!(read(with("CertSigner", Kind::StringValue("x".into()))), None);
+    }
+
+    #[test]
+    fn oversized_and_empty_requests_are_refused_with_their_size() {
+        let csr = |csr: String| parse(request(csr, 0)).unwrap_err().to_string();
+        assert_eq!(csr(String::new()), "request has no csr; send one PEM block of type CERTIFICATE REQUEST");
+        assert_eq!(csr("x".repeat(40_000)), "csr has 40000 bytes, at most 32768 are read");
+        let long = with(IMPERSONATED, Kind::StringValue("x".repeat(3_000)));
+        assert_eq!(parse(long).unwrap_err(), IssueRequestError::MetadataTooLarge(3_000));
+    }
+}

@@ -1,0 +1,38 @@
+//! The wire: generated gRPC code, and every conversion between wire and domain types.
+//!
+//! | module | surface |
+//! |---|---|
+//! | [`issue`] | `istio.v1.auth.IstioCertificateService` |
+//! | [`authority`] | `signet.ca.v1.Authority`, our own service beside it |
+//! | [`sds`] | `envoy.service.secret.v3.SecretDiscoveryService` |
+//! | [`wire`] | generated messages, clients and servers; made by `tests/generated.rs` |
+//!
+//! Envoy's messages are a trimmed set under their published package names and field numbers; what is
+//! left out is skipped by the decoder.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod authority;
+pub mod issue;
+pub mod sds;
+
+#[path = "gen/mod.rs"]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod wire;
+
+/// Messages that may carry a private key say only what they are.
+macro_rules! redacted_debug {
+    ($($message:path),+ $(,)?) => {$(
+        impl std::fmt::Debug for $message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($message), "(redacted)"))
+            }
+        }
+    )+};
+}
+
+redacted_debug!(
+    wire::envoy::config::core::v3::DataSource,
+    wire::envoy::service::discovery::v3::DiscoveryResponse,
+    wire::envoy::service::discovery::v3::DeltaDiscoveryResponse,
+    wire::envoy::service::discovery::v3::Resource,
+);

@@ -1,0 +1,46 @@
+//! The generated code is checked in and made by one recipe: this test. It needs no `protoc`.
+//! `SIGNET_REGENERATE=1 cargo test -p signet-proto --test generated` writes it anew.
+
+use std::fs;
+use std::path::Path;
+
+const PROTOS: &[&str] = &[
+    "istio_ca.proto",
+    "signet_ca.proto",
+    "envoy/service/secret/v3/sds.proto",
+    "envoy/extensions/transport_sockets/tls/v3/secret.proto",
+];
+
+#[test]
+fn generated_code_is_what_the_protos_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let descriptors = protox::compile(PROTOS, [root.join("proto")]).expect("the protos compile");
+    let out = tempfile::tempdir().expect("a temporary directory");
+    tonic_prost_build::configure()
+        .bytes(".")
+        // These may hold a private key, so their Debug is written by hand (I3).
+        .skip_debug([
+            ".envoy.config.core.v3.DataSource",
+            ".envoy.service.discovery.v3.DiscoveryResponse",
+            ".envoy.service.discovery.v3.DeltaDiscoveryResponse",
+            ".envoy.service.discovery.v3.Resource",
+        ])
+        .include_file("mod.rs")
+        .out_dir(out.path())
+        .compile_fds(descriptors)
+        .expect("code is generated");
+    let checked_in = root.join("src/gen");
+    #[expect(clippy::disallowed_methods, reason = "the one switch of this recipe")]
+    let regenerate = std::env::var("SIGNET_REGENERATE").is_ok();
+    for entry in fs::read_dir(out.path()).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name");
+        let fresh = fs::read_to_string(&path).expect("text");
+        if regenerate {
+            fs::create_dir_all(&checked_in).expect("a directory");
+            fs::write(checked_in.join(name), &fresh).expect("written");
+        }
+        let kept = fs::read_to_string(checked_in.join(name)).unwrap_or_default();
+        assert!(fresh == kept, "{} differs from its proto; run the recipe at the top of this file", name.display());
+    }
+}
