@@ -76,13 +76,20 @@ pub fn decide(caller: &Caller, asked: Asked<'_>, domain: &TrustDomain) -> Result
     if let Some(certificate) = asked.certificate
         && *certificate != own
     {
-        return Err(Denied::CertificateDisagrees { certificate: certificate.clone(), token: own });
+        return Err(Denied::CertificateDisagrees {
+            certificate: certificate.clone(),
+            token: own,
+        });
     }
     match asked.impersonated {
-        Some(requested) if requested != own.as_str() => {
-            Err(Denied::ImpersonationDisabled { requested: requested.to_owned(), own })
-        }
-        _ => Ok(IssuancePermit { id: own, account: caller.account().clone() }),
+        Some(requested) if requested != own.as_str() => Err(Denied::ImpersonationDisabled {
+            requested: requested.to_owned(),
+            own,
+        }),
+        _ => Ok(IssuancePermit {
+            id: own,
+            account: caller.account().clone(),
+        }),
     }
 }
 
@@ -102,15 +109,20 @@ mod tests {
     fn a_caller_may_have_its_own_identity() {
         let own = "spiffe://cluster.local/ns/shop/sa/cart";
         for impersonated in [None, Some(own)] {
-            let asked = Asked { impersonated, certificate: None };
+            let asked = Asked {
+                impersonated,
+                certificate: None,
+            };
             assert_eq!(decide(&caller(), asked, &domain()).unwrap().id().as_str(), own);
         }
     }
 
     #[test]
     fn asking_for_another_identity_is_denied_naming_both() {
-        let asked =
-            Asked { impersonated: Some("spiffe://cluster.local/ns/shop/sa/bank"), certificate: None };
+        let asked = Asked {
+            impersonated: Some("spiffe://cluster.local/ns/shop/sa/bank"),
+            certificate: None,
+        };
         let denied = decide(&caller(), asked, &domain()).unwrap_err();
         assert_eq!(
             denied.to_string(),
@@ -122,10 +134,19 @@ mod tests {
     #[test]
     fn a_client_certificate_must_agree_with_the_token() {
         let other: SpiffeId = "spiffe://cluster.local/ns/shop/sa/bank".parse().unwrap();
-        let asked = Asked { impersonated: None, certificate: Some(&other) };
-        assert_eq!(decide(&caller(), asked, &domain()).unwrap_err().as_str(), "certificate_disagrees");
+        let asked = Asked {
+            impersonated: None,
+            certificate: Some(&other),
+        };
+        assert_eq!(
+            decide(&caller(), asked, &domain()).unwrap_err().as_str(),
+            "certificate_disagrees"
+        );
         let own = caller().account().spiffe_id(&domain());
-        let asked = Asked { impersonated: None, certificate: Some(&own) };
+        let asked = Asked {
+            impersonated: None,
+            certificate: Some(&own),
+        };
         assert!(decide(&caller(), asked, &domain()).is_ok());
     }
 }

@@ -39,7 +39,11 @@ pub fn to_wire(bundle: &TrustBundle) -> WatchBundleResponse {
     WatchBundleResponse {
         trust_domain: bundle.trust_domain().to_string(),
         sequence: bundle.sequence(),
-        roots: bundle.roots().iter().map(|r| Bytes::copy_from_slice(r.certificate().der())).collect(),
+        roots: bundle
+            .roots()
+            .iter()
+            .map(|r| Bytes::copy_from_slice(r.certificate().der()))
+            .collect(),
         refresh_hint_seconds: bundle.refresh_hint().map_or(0, |hint| hint.as_secs()),
     }
 }
@@ -52,7 +56,10 @@ pub fn from_wire(message: &WatchBundleResponse) -> Result<TrustBundle, WireBundl
     let domain = message
         .trust_domain
         .parse()
-        .map_err(|fault| WireBundleError::TrustDomain { name: message.trust_domain.clone(), fault })?;
+        .map_err(|fault| WireBundleError::TrustDomain {
+            name: message.trust_domain.clone(),
+            fault,
+        })?;
     let mut roots = Vec::with_capacity(message.roots.len());
     for (position, der) in message.roots.iter().enumerate() {
         let root = Certificate::from_der(CertificateDer::from(der.to_vec()))

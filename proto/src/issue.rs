@@ -56,7 +56,11 @@ pub fn parse(request: IstioCertificateRequest) -> Result<IssueRequest, IssueRequ
         Some(Kind::StringValue(id)) if !id.is_empty() => Some(id.clone()),
         _ => None,
     };
-    Ok(IssueRequest { csr: request.csr, validity_seconds: request.validity_duration, impersonated })
+    Ok(IssueRequest {
+        csr: request.csr,
+        validity_seconds: request.validity_duration,
+        impersonated,
+    })
 }
 
 /// Lays a chain out as Istio's clients read it: leaf first, one certificate per element, and as the
@@ -97,7 +101,11 @@ pub fn read_response(response: &IstioCertificateResponse) -> Result<(SvidChain, 
 /// A request as our own clients send it.
 #[must_use]
 pub fn request(csr: String, validity_seconds: i64) -> IstioCertificateRequest {
-    IstioCertificateRequest { csr, validity_duration: validity_seconds, metadata: None }
+    IstioCertificateRequest {
+        csr,
+        validity_duration: validity_seconds,
+        metadata: None,
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +125,10 @@ mod tests {
     #[test]
     fn impersonation_is_read_only_from_a_non_empty_string() {
         let read = |request| parse(request).unwrap().impersonated;
-        assert_eq!(read(with(IMPERSONATED, Kind::StringValue("spiffe://a/b".into()))), Some("spiffe://a/b".into()));
+        assert_eq!(
+            read(with(IMPERSONATED, Kind::StringValue("spiffe://a/b".into()))),
+            Some("spiffe://a/b".into())
+        );
         assert_eq!(read(with(IMPERSONATED, Kind::StringValue(String::new()))), None);
         assert_eq!(read(with(IMPERSONATED, Kind::NumberValue(1.0))), None);
         assert_eq!(read(with("CertSigner", Kind::StringValue("x".into()))), None);
@@ -126,9 +137,18 @@ mod tests {
     #[test]
     fn oversized_and_empty_requests_are_refused_with_their_size() {
         let csr = |csr: String| parse(request(csr, 0)).unwrap_err().to_string();
-        assert_eq!(csr(String::new()), "request has no csr; send one PEM block of type CERTIFICATE REQUEST");
-        assert_eq!(csr("x".repeat(40_000)), "csr has 40000 bytes, at most 32768 are read");
+        assert_eq!(
+            csr(String::new()),
+            "request has no csr; send one PEM block of type CERTIFICATE REQUEST"
+        );
+        assert_eq!(
+            csr("x".repeat(40_000)),
+            "csr has 40000 bytes, at most 32768 are read"
+        );
         let long = with(IMPERSONATED, Kind::StringValue("x".repeat(3_000)));
-        assert_eq!(parse(long).unwrap_err(), IssueRequestError::MetadataTooLarge(3_000));
+        assert_eq!(
+            parse(long).unwrap_err(),
+            IssueRequestError::MetadataTooLarge(3_000)
+        );
     }
 }

@@ -70,11 +70,22 @@ pub fn roots_by_domain(name: &str, bundles: &BundleSet) -> Any {
 }
 
 fn resource(name: &str, kind: secret::Type) -> Any {
-    let secret = Secret { name: name.into(), r#type: Some(kind) };
-    Any { type_url: SECRET_TYPE_URL.into(), value: secret.encode_to_vec() }
+    let secret = Secret {
+        name: name.into(),
+        r#type: Some(kind),
+    };
+    Any {
+        type_url: SECRET_TYPE_URL.into(),
+        value: secret.encode_to_vec(),
+    }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "every field that takes it is optional on the wire")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every field that takes it is optional on the wire"
+)]
 fn inline(bytes: Vec<u8>) -> Option<DataSource> {
-    Some(DataSource { specifier: Some(Specifier::InlineBytes(Bytes::from(bytes))) })
+    Some(DataSource {
+        specifier: Some(Specifier::InlineBytes(Bytes::from(bytes))),
+    })
 }

@@ -41,6 +41,10 @@ fn generated_code_is_what_the_protos_say() {
             fs::write(checked_in.join(name), &fresh).expect("written");
         }
         let kept = fs::read_to_string(checked_in.join(name)).unwrap_or_default();
-        assert!(fresh == kept, "{} differs from its proto; run the recipe at the top of this file", name.display());
+        assert!(
+            fresh == kept,
+            "{} differs from its proto; run the recipe at the top of this file",
+            name.display()
+        );
     }
 }

@@ -16,8 +16,15 @@ impl Backoff {
     /// than a tenth of the bound, so that unlucky draws do not become a storm.
     #[must_use]
     pub fn delay(&self, attempt: u32, share: f64) -> Duration {
-        let bound = self.base.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(self.cap);
-        bound.mul_f64(if share.is_nan() { 1.0 } else { share.clamp(0.1, 1.0) })
+        let bound = self
+            .base
+            .saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX))
+            .min(self.cap);
+        bound.mul_f64(if share.is_nan() {
+            1.0
+        } else {
+            share.clamp(0.1, 1.0)
+        })
     }
 }
 
@@ -37,7 +44,10 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_cap_and_keep_a_tenth() {
-        let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
+        let backoff = Backoff {
+            base: Duration::from_secs(1),
+            cap: Duration::from_secs(30),
+        };
         assert_eq!(backoff.delay(0, 1.0), Duration::from_secs(1));
         assert_eq!(backoff.delay(3, 1.0), Duration::from_secs(8));
         assert_eq!(backoff.delay(200, 1.0), Duration::from_secs(30));

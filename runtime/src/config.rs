@@ -23,7 +23,10 @@ pub struct ConfigFaults {
 
 impl ConfigFaults {
     fn text(&self) -> String {
-        let place = self.path.as_ref().map_or_else(|| "configuration".into(), |p| p.display().to_string());
+        let place = self
+            .path
+            .as_ref()
+            .map_or_else(|| "configuration".into(), |p| p.display().to_string());
         match self.faults.as_slice() {
             [one] => format!("{place}: {one}"),
             many => format!("{place} has {} faults:\n  {}", many.len(), many.join("\n  ")),
@@ -68,7 +71,10 @@ impl Faults {
     pub fn finish<T>(self, config: Option<T>) -> Result<T, ConfigFaults> {
         match config {
             Some(config) if self.0.is_empty() => Ok(config),
-            _ => Err(ConfigFaults { path: None, faults: self.0 }),
+            _ => Err(ConfigFaults {
+                path: None,
+                faults: self.0,
+            }),
         }
     }
 }
@@ -78,10 +84,16 @@ impl Faults {
 /// # Errors
 /// One fault: the file cannot be read, or the place in it that does not fit.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigFaults> {
-    let fault = |text: String| ConfigFaults { path: Some(path.to_owned()), faults: vec![text] };
+    let fault = |text: String| ConfigFaults {
+        path: Some(path.to_owned()),
+        faults: vec![text],
+    };
     let bytes = crate::files::read_bounded(path, MAX_CONFIG_BYTES).map_err(|e| fault(e.to_string()))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| fault("is not UTF-8 text".into()))?;
-    from_text(text).map_err(|faults| ConfigFaults { path: Some(path.to_owned()), ..faults })
+    from_text(text).map_err(|faults| ConfigFaults {
+        path: Some(path.to_owned()),
+        ..faults
+    })
 }
 
 /// As [`load`], from text. Empty text is an empty configuration.
@@ -89,18 +101,36 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigFaults> {
 /// # Errors
 /// As [`load`].
 pub fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, ConfigFaults> {
-    let blank = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let blank = text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     let text = if blank { "{}" } else { text };
-    serde_saphyr::from_str(text)
-        .map_err(|e| ConfigFaults { path: None, faults: vec![e.to_string()] })
+    serde_saphyr::from_str(text).map_err(|e| ConfigFaults {
+        path: None,
+        faults: vec![e.to_string()],
+    })
+}
+
+/// A plain value as YAML, for `print-config`.
+#[must_use]
+pub fn to_yaml(value: &serde_json::Value) -> String {
+    serde_saphyr::to_string(value)
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
 }
 
 /// A duration as people write it: `"24h"`, `"90s"`, `"1h30m"`, `"500ms"`, `"14d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
-const UNITS: &[(&str, u64)] =
-    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 impl FromStr for HumanDuration {
     type Err = String;
@@ -115,7 +145,9 @@ impl FromStr for HumanDuration {
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
             let (number, tail) = rest.split_at(digits);
-            let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+            let letters = tail
+                .find(|c: char| !c.is_ascii_alphabetic())
+                .unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(letters);
             let number: u64 = number.parse().map_err(|_| wrong())?;
             let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
@@ -145,7 +177,9 @@ impl fmt::Display for HumanDuration {
 
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -168,7 +202,10 @@ mod tests {
         }
         for wrong in ["", "24", "h", "-1s", "1y", "1h-", "99999999999999999999d"] {
             let text = wrong.parse::<HumanDuration>().unwrap_err();
-            assert!(text.ends_with("write one like \"24h\", \"90s\" or \"1h30m\""), "{text}");
+            assert!(
+                text.ends_with("write one like \"24h\", \"90s\" or \"1h30m\""),
+                "{text}"
+            );
         }
     }
 

@@ -19,9 +19,8 @@ pub const PUBLIC_MODE: u32 = 0o644;
 /// # Errors
 /// The first failing step, with the path in its text; the old file is untouched.
 pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let named = |step: &str, e: io::Error| {
-        io::Error::new(e.kind(), format!("{step} {}: {e}", path.display()))
-    };
+    let named =
+        |step: &str, e: io::Error| io::Error::new(e.kind(), format!("{step} {}: {e}", path.display()));
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -29,7 +28,11 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let aside = temporary_name(path);
     let _ = std::fs::remove_file(&aside);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&aside)?;
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.write_all(contents)?;
         file.sync_all()
@@ -42,7 +45,9 @@ pub fn write_atomic(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         let _ = std::fs::remove_file(&aside);
         named("rename to", e)
     })?;
-    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| named("sync directory of", e))
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| named("sync directory of", e))
 }
 
 /// One fixed temporary name per file: a crash leaves at most one behind, and the next write clears it.
@@ -83,7 +88,11 @@ impl FollowedFile {
     /// Follows `path`, reading at most `most` bytes of it.
     #[must_use]
     pub fn new(path: PathBuf, most: usize) -> Self {
-        Self { path, most, last: None }
+        Self {
+            path,
+            most,
+            last: None,
+        }
     }
 
     /// The path followed.
@@ -122,7 +131,10 @@ mod tests {
         write_atomic(&path, b"one", SECRET_MODE).unwrap();
         write_atomic(&path, b"two", SECRET_MODE).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -149,6 +161,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("big");
         std::fs::write(&path, [0u8; 11]).unwrap();
-        assert!(read_bounded(&path, 10).unwrap_err().to_string().ends_with("is larger than 10 bytes"));
+        assert!(
+            read_bounded(&path, 10)
+                .unwrap_err()
+                .to_string()
+                .ends_with("is larger than 10 bytes")
+        );
     }
 }

@@ -10,12 +10,21 @@ pub fn process() -> Vec<String> {
     if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         faults.push(format!("memory stays readable to tracers of this user: {e}"));
     }
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     if let Err(e) = setrlimit(Resource::Core, none) {
         faults.push(format!("core files stay enabled: {e}"));
     }
     let files = getrlimit(Resource::Nofile);
-    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
+    if let Err(e) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: files.maximum,
+            maximum: files.maximum,
+        },
+    ) {
         faults.push(format!("descriptor limit stays at {:?}: {e}", files.current));
     }
     faults

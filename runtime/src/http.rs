@@ -25,8 +25,13 @@ impl Readiness {
     /// All of `conditions` are missing, each for the reason given.
     #[must_use]
     pub fn waiting_for(conditions: &[(&'static str, &str)]) -> Self {
-        let missing = conditions.iter().map(|(name, why)| (*name, (*why).to_owned())).collect();
-        Self { missing: Arc::new(Mutex::new(missing)) }
+        let missing = conditions
+            .iter()
+            .map(|(name, why)| (*name, (*why).to_owned()))
+            .collect();
+        Self {
+            missing: Arc::new(Mutex::new(missing)),
+        }
     }
 
     /// The condition holds.
@@ -42,7 +47,10 @@ impl Readiness {
     /// What is missing, as `name: reason`; empty when ready.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
-        self.lock().iter().map(|(name, why)| format!("{name}: {why}")).collect()
+        self.lock()
+            .iter()
+            .map(|(name, why)| format!("{name}: {why}"))
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
@@ -101,5 +109,57 @@ async fn ready(State(exposed): State<Exposed>) -> Response {
     if missing.is_empty() {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", missing.join("\n"))).into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready\n{}\n", missing.join("\n")),
+    )
+        .into_response()
 }
+
+/// Serves `router` on a unix socket (0600) until shutdown, for peers of this process's own user only.
+/// The directory must be private already.
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub fn serve_admin(path: &std::path::Path, router: Router, tasks: &Tasks) -> std::io::Result<()> {
+    let socket = crate::socket::BoundSocket::bind(path, 0o600)?;
+    let places = Arc::new(tokio::sync::Semaphore::new(MAX_ADMIN_CONNECTIONS));
+    let own = crate::socket::own_uid();
+    let shared = tasks.clone();
+    tasks.spawn_until_shutdown(async move {
+        loop {
+            let stream = match socket.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "admin connection not accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let uid = stream.peer_cred().map(|peer| peer.uid());
+            if !uid.as_ref().is_ok_and(|uid| *uid == own) {
+                tracing::warn!(uid = ?uid.ok(), "admin connection of another user refused");
+                continue;
+            }
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!("too many admin connections; closed");
+                continue;
+            };
+            let service = hyper_util::service::TowerToHyperService::new(router.clone());
+            shared.spawn_until_shutdown(async move {
+                let _place = place;
+                let io = hyper_util::rt::TokioIo::new(stream);
+                if let Err(error) = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(io, service)
+                    .await
+                {
+                    tracing::debug!(%error, "admin connection ended");
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Admin connections at once: people and scripts, not load.
+const MAX_ADMIN_CONNECTIONS: usize = 64;

@@ -5,6 +5,7 @@
 //! | [`clock`] | wall time as a value, waiting that notices clock jumps |
 //! | [`config`] | one YAML file, durations as `"24h"`, all faults at once |
 //! | [`logs`] | structured logs to stderr, text or JSON |
+//! | [`grpc`] | channels over connections of our own: TLS by a rustls config, unix sockets |
 //! | [`http`] | `/metrics`, `/healthz/live`, `/healthz/ready` |
 //! | [`socket`] | unix sockets: bound beside and renamed, one owner, peers checked |
 //! | [`files`] | atomic writes, files that kubelet swaps |
@@ -17,6 +18,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod files;
+pub mod grpc;
 pub mod harden;
 pub mod http;
 pub mod logs;

@@ -23,12 +23,21 @@ pub enum LogFormat {
 /// A sentence when the filter cannot be read, or logging was started before.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter {filter:?}: {e}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => {
-            builder.with_ansi(std::io::stderr().is_terminal()).with_target(true).finish().try_init()
-        }
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).finish().try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(true)
+            .finish()
+            .try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .finish()
+            .try_init(),
     };
     started.map_err(|e| format!("logging: {e}"))
 }

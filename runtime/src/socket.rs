@@ -29,7 +29,10 @@ impl BoundSocket {
     pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
         let shown = path.display();
         if path.as_os_str().len() + SUFFIX.len() > MAX_SOCKET_PATH {
-            let text = format!("socket path {shown} is longer than {} bytes", MAX_SOCKET_PATH - SUFFIX.len());
+            let text = format!(
+                "socket path {shown} is longer than {} bytes",
+                MAX_SOCKET_PATH - SUFFIX.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let lock = lock_beside(path)?;
@@ -45,7 +48,11 @@ impl BoundSocket {
         let listener = UnixListener::bind(&aside).map_err(named)?;
         std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(mode)).map_err(named)?;
         std::fs::rename(&aside, path).map_err(named)?;
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The next connection.
@@ -94,7 +101,10 @@ fn lock_beside(path: &Path) -> io::Result<File> {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            format!("another process serves {}; stop it or choose another path", path.display()),
+            format!(
+                "another process serves {}; stop it or choose another path",
+                path.display()
+            ),
         )),
         Err(std::fs::TryLockError::Error(e)) => Err(named(e)),
     }
@@ -127,7 +137,10 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let live = BoundSocket::bind(&path, 0o660).unwrap();
         let refused = BoundSocket::bind(&path, 0o660).unwrap_err();
-        assert!(refused.to_string().starts_with("another process serves "), "{refused}");
+        assert!(
+            refused.to_string().starts_with("another process serves "),
+            "{refused}"
+        );
         UnixStream::connect(&path).await.unwrap();
         drop(live);
         assert!(!path.exists());
@@ -139,7 +152,10 @@ mod tests {
         let path = dir.path().join("agent.sock");
         std::fs::write(&path, "precious").unwrap();
         let refused = BoundSocket::bind(&path, 0o660).unwrap_err().to_string();
-        assert!(refused.ends_with("exists and is no socket; move it away or choose another path"), "{refused}");
+        assert!(
+            refused.ends_with("exists and is no socket; move it away or choose another path"),
+            "{refused}"
+        );
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }

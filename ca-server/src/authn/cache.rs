@@ -1,0 +1,150 @@
+//! Answers of reviews, by token hash: positive ones for at most a minute and never past the token's
+//! end, negative ones for five seconds, in two bounded caches so that strangers cannot push out
+//! friends. Failures to ask are never kept. Identical requests in flight share one review.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use signet_certs::UnixTime;
+use signet_certs::lifetime::plus;
+use signet_policy::Caller;
+use signet_runtime::Clock;
+
+use super::AuthnError;
+use super::claims::Claims;
+use super::review::{ReviewFault, Reviewer};
+use super::token::BearerToken;
+use crate::metrics::Metrics;
+
+/// Longest a positive answer is kept: what a deleted pod's token is worth at most.
+const POSITIVE: Duration = Duration::from_secs(60);
+/// How long a negative answer is kept.
+const NEGATIVE: Duration = Duration::from_secs(5);
+/// How long an answer may serve requests that were in flight together, should the first of them have
+/// left before it could clear it.
+const SHARED: Duration = Duration::from_secs(1);
+/// Most positive answers kept; about 200 bytes each.
+const POSITIVES: u64 = 50_000;
+/// Most negative answers kept.
+const NEGATIVES: u64 = 5_000;
+
+type Key = [u8; 32];
+type Answer = Result<Caller, ReviewFault>;
+
+/// Two caches and the way to the API server.
+#[derive(Clone)]
+pub struct TokenCache {
+    reviewer: Reviewer,
+    positive: Cache<Key, Arc<(Caller, UnixTime)>>,
+    negative: Cache<Key, Arc<(ReviewFault, UnixTime)>>,
+    in_flight: Cache<Key, Answer>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+impl TokenCache {
+    /// Empty caches in front of `reviewer`.
+    #[must_use]
+    pub fn new(reviewer: Reviewer, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self {
+            reviewer,
+            positive: Cache::builder()
+                .max_capacity(POSITIVES)
+                .time_to_live(POSITIVE)
+                .build(),
+            negative: Cache::builder()
+                .max_capacity(NEGATIVES)
+                .time_to_live(NEGATIVE)
+                .build(),
+            in_flight: Cache::builder()
+                .max_capacity(POSITIVES)
+                .time_to_live(SHARED)
+                .build(),
+            clock,
+            metrics,
+        }
+    }
+
+    /// The way to the API server.
+    #[must_use]
+    pub fn reviewer(&self) -> &Reviewer {
+        &self.reviewer
+    }
+
+    /// A kept answer that still holds at `now`.
+    pub async fn get(&self, token: &BearerToken, now: UnixTime) -> Option<Result<Caller, AuthnError>> {
+        let key = token.hash();
+        if let Some(kept) = self.positive.get(&key).await
+            && now < kept.1
+        {
+            Metrics::count(&self.metrics.token_cache, "hit");
+            return Some(Ok(kept.0.clone()));
+        }
+        if let Some(kept) = self.negative.get(&key).await
+            && now < kept.1
+        {
+            Metrics::count(&self.metrics.token_cache, "negative_hit");
+            return Some(Err(AuthnError::Refused(kept.0.clone())));
+        }
+        Metrics::count(&self.metrics.token_cache, "miss");
+        None
+    }
+
+    /// Asks the API server, sharing one review between identical requests. The review runs in a task
+    /// of its own, so that a caller who leaves does not take it along.
+    ///
+    /// # Errors
+    /// An [`AuthnError`].
+    pub async fn review(
+        &self,
+        token: &BearerToken,
+        claims: &Claims,
+        peer: Option<IpAddr>,
+    ) -> Result<Caller, AuthnError> {
+        let key = token.hash();
+        let this = self.clone();
+        let owned = BearerToken::new(token.expose());
+        let claims = claims.clone();
+        let shared = self.in_flight.try_get_with(key, async move {
+            let task = tokio::spawn(async move {
+                let answer = this.reviewer.review(&owned, peer).await;
+                let answer = match answer {
+                    Ok(caller) if *caller.account() != claims.account => Err(ReviewFault::OtherAccount {
+                        reviewed: caller.account().to_string(),
+                        claimed: claims.account.to_string(),
+                    }),
+                    Ok(caller) => Ok(caller),
+                    Err(AuthnError::Refused(fault)) => Err(fault),
+                    Err(other) => return Err(other),
+                };
+                this.keep(key, &answer, claims.expires).await;
+                Ok(answer)
+            });
+            task.await
+                .unwrap_or_else(|_| Err(AuthnError::Unavailable("the review was interrupted".into())))
+        });
+        let answer = shared.await;
+        self.in_flight.invalidate(&key).await;
+        match answer {
+            Ok(answer) => answer.map_err(AuthnError::Refused),
+            Err(fault) => Err(AuthnError::clone(&fault)),
+        }
+    }
+
+    async fn keep(&self, key: Key, answer: &Answer, expires: UnixTime) {
+        let now = self.clock.now();
+        match answer {
+            Ok(caller) => {
+                let end = plus(now, POSITIVE).min(expires);
+                self.positive.insert(key, Arc::new((caller.clone(), end))).await;
+            }
+            Err(fault) => {
+                self.negative
+                    .insert(key, Arc::new((fault.clone(), plus(now, NEGATIVE))))
+                    .await;
+            }
+        }
+    }
+}

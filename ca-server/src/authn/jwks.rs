@@ -1,0 +1,251 @@
+//! The API server's public signing keys: a token whose signature cannot be good costs no review.
+//!
+//! Where the keys cannot be read (RBAC, an older server), the check is skipped and counted: the review
+//! decides alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
+use serde::Deserialize;
+use signet_certs::UnixTime;
+use signet_certs::lifetime::until;
+use tokio::sync::Mutex;
+
+use super::claims::{Algorithm, Claims, parts};
+use super::token::BearerToken;
+use crate::metrics::Metrics;
+
+/// Where API servers publish their keys (OIDC discovery).
+const JWKS_PATH: &str = "/openid/v1/jwks";
+/// An unknown key id causes a fetch at most this often, whoever invents key ids.
+const REFETCH: Duration = Duration::from_secs(10);
+/// Keys are fetched anew after this, so that a removed key stops passing.
+const FRESH: Duration = Duration::from_secs(300);
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+/// Most keys kept; API servers have one to three.
+const MAX_KEYS: usize = 64;
+
+/// What a signature is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// By a published key.
+    Good,
+    /// Not by any published key.
+    Bad,
+    /// The keys cannot be read.
+    Unknown,
+}
+
+enum Key {
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+}
+
+#[derive(Default)]
+struct Keys {
+    by_id: HashMap<String, Key>,
+    readable: bool,
+    fetched: Option<UnixTime>,
+}
+
+/// The keys, fetched when needed.
+pub struct Jwks {
+    client: Option<kube::Client>,
+    keys: ArcSwap<Keys>,
+    fetching: Mutex<()>,
+    metrics: Metrics,
+}
+
+impl Jwks {
+    /// Keys of the API server behind `client`.
+    #[must_use]
+    pub fn of(client: kube::Client, metrics: Metrics) -> Self {
+        Self {
+            client: Some(client),
+            keys: ArcSwap::default(),
+            fetching: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Whether `token` is signed by a published key.
+    pub async fn verify(&self, token: &BearerToken, claims: &Claims, now: UnixTime) -> Signature {
+        let mut keys = self.keys.load_full();
+        let key_id = claims.key_id.clone().unwrap_or_default();
+        let stale = |keys: &Keys| match keys.fetched {
+            None => true,
+            Some(at) => {
+                let age = until(now, at);
+                age >= FRESH || (age >= REFETCH && !keys.by_id.contains_key(&key_id))
+            }
+        };
+        if stale(&keys) {
+            let _one = self.fetching.lock().await;
+            keys = self.keys.load_full();
+            if stale(&keys) {
+                keys = self.fetch(now).await;
+            }
+        }
+        if !keys.readable {
+            Metrics::count(&self.metrics.jwks, "skipped");
+            return Signature::Unknown;
+        }
+        match keys.by_id.get(&key_id) {
+            Some(key) if signed_by(key, claims.algorithm, token) => Signature::Good,
+            // Tokens without a key id are legal; any key of the right kind may have signed.
+            None if claims.key_id.is_none()
+                && keys
+                    .by_id
+                    .values()
+                    .any(|key| signed_by(key, claims.algorithm, token)) =>
+            {
+                Signature::Good
+            }
+            _ => Signature::Bad,
+        }
+    }
+
+    /// Fetches the keys. When that fails, keys once read stay; a failed fetch counts as an attempt.
+    async fn fetch(&self, now: UnixTime) -> Arc<Keys> {
+        let old = self.keys.load_full();
+        let fetched = match &self.client {
+            None => Err("not configured".to_owned()),
+            Some(client) => fetch(client).await,
+        };
+        let keys = match fetched {
+            Ok(by_id) => {
+                Metrics::count(&self.metrics.jwks, "fetched");
+                Keys {
+                    by_id,
+                    readable: true,
+                    fetched: Some(now),
+                }
+            }
+            Err(error) => {
+                Metrics::count(&self.metrics.jwks, "failed");
+                if old.fetched.is_none() {
+                    tracing::warn!(%error, "signing keys of the API server cannot be read; every new token costs a review");
+                }
+                if old.readable {
+                    // What was good a moment ago is still the best knowledge, but not for ever.
+                    let by_id = HashMap::new();
+                    let keep = old.fetched.is_some_and(|at| until(now, at) < FRESH * 12);
+                    if keep {
+                        return old;
+                    }
+                    Keys {
+                        by_id,
+                        readable: false,
+                        fetched: Some(now),
+                    }
+                } else {
+                    Keys {
+                        by_id: HashMap::new(),
+                        readable: false,
+                        fetched: Some(now),
+                    }
+                }
+            }
+        };
+        let keys = Arc::new(keys);
+        self.keys.store(Arc::clone(&keys));
+        keys
+    }
+}
+
+async fn fetch(client: &kube::Client) -> Result<HashMap<String, Key>, String> {
+    let request = http::Request::get(JWKS_PATH)
+        .body(Vec::new())
+        .map_err(|e| e.to_string())?;
+    let text = tokio::time::timeout(FETCH_DEADLINE, client.request_text(request))
+        .await
+        .map_err(|_| "no answer in time".to_owned())?
+        .map_err(|e| e.to_string())?;
+    parse(&text)
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Jwk>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    #[serde(default)]
+    kid: String,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+/// Keys of kinds that are not used here are skipped; a key of a known kind that cannot be read fails
+/// the set (I4).
+fn parse(text: &str) -> Result<HashMap<String, Key>, String> {
+    let set: Set = serde_json::from_str(text).map_err(|e| format!("not a JWK set: {e}"))?;
+    let mut keys = HashMap::new();
+    for jwk in set.keys.into_iter().take(MAX_KEYS) {
+        let bytes = |part: &Option<String>| {
+            let part = part
+                .as_ref()
+                .ok_or_else(|| format!("key {:?} is incomplete", jwk.kid))?;
+            URL_SAFE_NO_PAD
+                .decode(part.trim_end_matches('='))
+                .map_err(|_| format!("key {:?} is damaged", jwk.kid))
+        };
+        let point = || -> Result<Vec<u8>, String> { Ok([vec![4], bytes(&jwk.x)?, bytes(&jwk.y)?].concat()) };
+        let key = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => Key::Rsa {
+                n: bytes(&jwk.n)?,
+                e: bytes(&jwk.e)?,
+            },
+            ("EC", Some("P-256")) => Key::P256(point()?),
+            ("EC", Some("P-384")) => Key::P384(point()?),
+            _ => continue,
+        };
+        keys.insert(jwk.kid, key);
+    }
+    Ok(keys)
+}
+
+fn signed_by(key: &Key, algorithm: Algorithm, token: &BearerToken) -> bool {
+    let text = token.expose();
+    let Some((header, body, signature)) = parts(text) else {
+        return false;
+    };
+    let Some(signed) = text.get(..header.len() + 1 + body.len()) else {
+        return false;
+    };
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else {
+        return false;
+    };
+    let signed = signed.as_bytes();
+    let verified = match (key, algorithm) {
+        (Key::Rsa { n, e }, Algorithm::Rs256) => {
+            RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PKCS1_2048_8192_SHA256, signed, &signature)
+        }
+        (Key::Rsa { n, e }, Algorithm::Rs384) => {
+            RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PKCS1_2048_8192_SHA384, signed, &signature)
+        }
+        (Key::Rsa { n, e }, Algorithm::Rs512) => {
+            RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PKCS1_2048_8192_SHA512, signed, &signature)
+        }
+        (Key::P256(point), Algorithm::Es256) => {
+            UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(signed, &signature)
+        }
+        (Key::P384(point), Algorithm::Es384) => {
+            UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point).verify(signed, &signature)
+        }
+        // The key decides the kind; a header that says otherwise is an attack (RFC 8725 §2.1).
+        _ => return false,
+    };
+    verified.is_ok()
+}

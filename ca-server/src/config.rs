@@ -1,0 +1,458 @@
+//! The configuration file: `Raw` as written, [`Config`] as checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use signet_certs::lifetime::TtlBounds;
+use signet_certs::{ServiceAccountId, TrustDomain};
+use signet_runtime::config::{ConfigFaults, Faults, HumanDuration, load};
+use signet_runtime::logs::LogFormat;
+
+/// Shortest life that may be configured; below it renewal and clock skew leave nothing.
+const SHORTEST_TTL: Duration = Duration::from_secs(10);
+/// The name Istio's clients dial unless told otherwise.
+const ISTIO_NAMES: &[&str] = &["istiod.istio-system.svc"];
+
+/// The file as written. Every key is optional; unknown ones are refused.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    trust_domain: Option<String>,
+    service_account: Option<String>,
+    listen: Option<String>,
+    metrics_listen: Option<String>,
+    admin_socket: Option<PathBuf>,
+    serving_names: Option<Vec<String>>,
+    audiences: Option<Vec<String>>,
+    istio_compatibility: Option<bool>,
+    kubeconfig: Option<PathBuf>,
+    state_directory: Option<PathBuf>,
+    state_secret: Option<String>,
+    plugged_in_ca: Option<PathBuf>,
+    svid_ttl: Option<HumanDuration>,
+    max_svid_ttl: Option<HumanDuration>,
+    min_svid_ttl: Option<HumanDuration>,
+    issuing_life: Option<HumanDuration>,
+    root_life: Option<HumanDuration>,
+    bundle_refresh_hint: Option<HumanDuration>,
+    roots_configmap: Option<String>,
+    publish_roots: Option<bool>,
+    extra_dns_names: Option<BTreeMap<String, Vec<String>>>,
+    review_timeout: Option<HumanDuration>,
+    reviews_in_flight: Option<usize>,
+    requests_in_flight: Option<usize>,
+    connections: Option<usize>,
+    log_format: Option<String>,
+    log_filter: Option<String>,
+    drain: Option<HumanDuration>,
+}
+
+/// Where the root and the bundle's sequence are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateAt {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// A Kubernetes Secret that all replicas share.
+    Secret {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Lifetimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Bounds of leaves.
+    pub svid: TtlBounds,
+    /// Life of the issuing authority.
+    pub issuing: Duration,
+    /// Life of a root made here.
+    pub root: Duration,
+    /// How often pollers of the bundle should ask.
+    pub refresh_hint: Duration,
+}
+
+/// Bounds on what strangers can make this process do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A TokenReview is given up after this.
+    pub review_timeout: Duration,
+    /// TokenReviews under way at once.
+    pub reviews: usize,
+    /// `CreateCertificate` calls under way or waiting at once.
+    pub requests: usize,
+    /// Connections at once.
+    pub connections: usize,
+}
+
+/// Addresses and sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// gRPC over TLS.
+    pub grpc: SocketAddr,
+    /// Metrics and health.
+    pub metrics: SocketAddr,
+    /// Admin socket.
+    pub admin: PathBuf,
+    /// DNS names of the serving certificate.
+    pub names: Vec<String>,
+}
+
+/// How the roots are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publishing {
+    /// ConfigMap names; more than one with Istio compatibility.
+    pub configmaps: Vec<String>,
+    /// Whether to publish at all.
+    pub enabled: bool,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our trust domain.
+    pub trust_domain: TrustDomain,
+    /// The account the CA itself runs as; its serving certificate is an SVID of it.
+    pub account: ServiceAccountId,
+    /// Where to listen.
+    pub endpoints: Endpoints,
+    /// Audiences accepted in tokens.
+    pub audiences: Vec<String>,
+    /// How to reach the API server; nothing means in-cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// Where state is kept.
+    pub state: StateAt,
+    /// A CA that the operator brings.
+    pub plugged_in: Option<PathBuf>,
+    /// Lifetimes.
+    pub lifetimes: Lifetimes,
+    /// How the roots are published.
+    pub publishing: Publishing,
+    /// Extra DNS names per account.
+    pub extra_dns: BTreeMap<ServiceAccountId, Vec<String>>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Log format and filter.
+    pub logs: (LogFormat, String),
+    /// How long calls under way may take to end after SIGTERM.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// Every fault in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigFaults> {
+        let raw: Raw = load(path)?;
+        Self::check(raw).map_err(|faults| ConfigFaults {
+            path: Some(path.to_owned()),
+            ..faults
+        })
+    }
+
+    /// Checks a raw configuration.
+    ///
+    /// # Errors
+    /// Every fault in it.
+    pub fn check(raw: Raw) -> Result<Self, ConfigFaults> {
+        let mut faults = Faults::default();
+        let text = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.into());
+        let istio = raw.istio_compatibility.unwrap_or(false);
+        let trust_domain = faults.parse("trust_domain", &text(&raw.trust_domain, "cluster.local"));
+        let account = faults.parse(
+            "service_account",
+            &text(&raw.service_account, "signet-system/signet-ca"),
+        );
+        let state = state_at(&raw, &mut faults);
+        let lifetimes = lifetimes(&raw, &mut faults);
+        let endpoints = endpoints(&raw, istio, &mut faults);
+        let names = endpoints.as_ref().map_or(&[][..], |e| &e.names);
+        let extra_dns = extra_dns(raw.extra_dns_names.unwrap_or_default(), names, &mut faults);
+        let mut audiences = raw.audiences.unwrap_or_else(|| vec!["signet-ca".into()]);
+        if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+            faults.add("audiences", "name at least one, and none that is empty");
+        }
+        let mut configmaps = vec![text(&raw.roots_configmap, "signet-ca-root-cert")];
+        if istio {
+            audiences.push("istio-ca".into());
+            configmaps.push("istio-ca-root-cert".into());
+        }
+        audiences.dedup();
+        let logs = match text(&raw.log_format, "json").as_str() {
+            "json" => (LogFormat::Json, text(&raw.log_filter, "info")),
+            "text" => (LogFormat::Text, text(&raw.log_filter, "info")),
+            other => {
+                faults.add(
+                    "log_format",
+                    format!("{other:?} is neither \"json\" nor \"text\""),
+                );
+                (LogFormat::Json, String::new())
+            }
+        };
+        let mut bound = |key: &str, value: Option<usize>, default: usize| {
+            let value = value.unwrap_or(default);
+            if value == 0 {
+                faults.add(key, "must be at least 1");
+            }
+            value
+        };
+        let limits = Limits {
+            review_timeout: duration(raw.review_timeout, 5),
+            reviews: bound("reviews_in_flight", raw.reviews_in_flight, 32),
+            requests: bound("requests_in_flight", raw.requests_in_flight, 512),
+            connections: bound("connections", raw.connections, 10_000),
+        };
+        let built = || {
+            Some(Self {
+                trust_domain: trust_domain?,
+                account: account?,
+                endpoints: endpoints?,
+                audiences,
+                kubeconfig: raw.kubeconfig,
+                state: state?,
+                plugged_in: raw.plugged_in_ca,
+                lifetimes: lifetimes?,
+                publishing: Publishing {
+                    configmaps,
+                    enabled: raw.publish_roots.unwrap_or(true),
+                },
+                extra_dns,
+                limits,
+                logs,
+                drain: duration(raw.drain, 10),
+            })
+        };
+        let config = built();
+        faults.finish(config)
+    }
+
+    /// The configuration in force as YAML, defaults included. It holds no secrets.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let human = |d: Duration| Some(HumanDuration(d));
+        let (directory, secret) = match &self.state {
+            StateAt::Directory(path) => (Some(path.clone()), None),
+            StateAt::Secret { namespace, name } => (None, Some(format!("{namespace}/{name}"))),
+        };
+        let raw = Raw {
+            trust_domain: Some(self.trust_domain.to_string()),
+            service_account: Some(self.account.to_string()),
+            listen: Some(self.endpoints.grpc.to_string()),
+            metrics_listen: Some(self.endpoints.metrics.to_string()),
+            admin_socket: Some(self.endpoints.admin.clone()),
+            serving_names: Some(self.endpoints.names.clone()),
+            audiences: Some(self.audiences.clone()),
+            istio_compatibility: Some(self.publishing.configmaps.len() > 1),
+            kubeconfig: self.kubeconfig.clone(),
+            state_directory: directory,
+            state_secret: secret,
+            plugged_in_ca: self.plugged_in.clone(),
+            svid_ttl: human(self.lifetimes.svid.default),
+            max_svid_ttl: human(self.lifetimes.svid.max),
+            min_svid_ttl: human(self.lifetimes.svid.min),
+            issuing_life: human(self.lifetimes.issuing),
+            root_life: human(self.lifetimes.root),
+            bundle_refresh_hint: human(self.lifetimes.refresh_hint),
+            roots_configmap: self.publishing.configmaps.first().cloned(),
+            publish_roots: Some(self.publishing.enabled),
+            extra_dns_names: Some(
+                self.extra_dns
+                    .iter()
+                    .map(|(a, n)| (a.to_string(), n.clone()))
+                    .collect(),
+            ),
+            review_timeout: human(self.limits.review_timeout),
+            reviews_in_flight: Some(self.limits.reviews),
+            requests_in_flight: Some(self.limits.requests),
+            connections: Some(self.limits.connections),
+            log_format: Some(
+                if self.logs.0 == LogFormat::Json {
+                    "json"
+                } else {
+                    "text"
+                }
+                .into(),
+            ),
+            log_filter: Some(self.logs.1.clone()),
+            drain: human(self.drain),
+        };
+        let mut value = serde_json::to_value(raw).unwrap_or_default();
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|_, v| !v.is_null());
+        }
+        signet_runtime::config::to_yaml(&value)
+    }
+}
+
+fn duration(value: Option<HumanDuration>, default_seconds: u64) -> Duration {
+    value.map_or(Duration::from_secs(default_seconds), |d| d.0)
+}
+
+fn state_at(raw: &Raw, faults: &mut Faults) -> Option<StateAt> {
+    match (&raw.state_directory, &raw.state_secret) {
+        (Some(path), None) => Some(StateAt::Directory(path.clone())),
+        (None, Some(secret)) => match secret.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Some(StateAt::Secret {
+                namespace: namespace.into(),
+                name: name.into(),
+            }),
+            _ => {
+                faults.add(
+                    "state_secret",
+                    format!("{secret:?} is not of the form \"namespace/name\""),
+                );
+                None
+            }
+        },
+        _ => {
+            faults.add(
+                "state_directory",
+                "say where the root is kept: either state_directory (one machine) or state_secret (a cluster)",
+            );
+            None
+        }
+    }
+}
+
+fn lifetimes(raw: &Raw, faults: &mut Faults) -> Option<Lifetimes> {
+    const DAY: u64 = 86_400;
+    let max = duration(raw.max_svid_ttl, DAY);
+    let default = raw.svid_ttl.map_or(max.min(Duration::from_secs(DAY)), |d| d.0);
+    let min = raw
+        .min_svid_ttl
+        .map_or(default.min(Duration::from_secs(60)), |d| d.0);
+    let issuing = duration(raw.issuing_life, 14 * DAY);
+    let root = duration(raw.root_life, 3650 * DAY);
+    let show = HumanDuration;
+    let mut good = true;
+    let mut demand = |holds: bool, key: &str, fault: String| {
+        if !holds {
+            faults.add(key, fault);
+            good = false;
+        }
+    };
+    demand(
+        min >= SHORTEST_TTL,
+        "min_svid_ttl",
+        format!("{} is below the least, {}", show(min), show(SHORTEST_TTL)),
+    );
+    demand(
+        default >= min,
+        "svid_ttl",
+        format!("{} is below min_svid_ttl, {}", show(default), show(min)),
+    );
+    demand(
+        default <= max,
+        "svid_ttl",
+        format!("{} is above max_svid_ttl, {}", show(default), show(max)),
+    );
+    demand(
+        max <= issuing / 2,
+        "max_svid_ttl",
+        format!(
+            "{} is above half of issuing_life, {}; an SVID must end before the authority that signed it, \
+             which is renewed at half its life",
+            show(max),
+            show(issuing)
+        ),
+    );
+    demand(
+        issuing <= root / 2,
+        "issuing_life",
+        format!("{} is above half of root_life, {}", show(issuing), show(root)),
+    );
+    let refresh_hint = duration(raw.bundle_refresh_hint, 300);
+    good.then_some(Lifetimes {
+        svid: TtlBounds { min, default, max },
+        issuing,
+        root,
+        refresh_hint,
+    })
+}
+
+fn endpoints(raw: &Raw, istio: bool, faults: &mut Faults) -> Option<Endpoints> {
+    let grpc = faults.parse("listen", raw.listen.as_deref().unwrap_or("0.0.0.0:15012"));
+    let metrics = faults.parse(
+        "metrics_listen",
+        raw.metrics_listen.as_deref().unwrap_or("0.0.0.0:15014"),
+    );
+    let own = [
+        "signet-ca.signet-system.svc",
+        "signet-ca.signet-system.svc.cluster.local",
+    ];
+    let mut names = raw
+        .serving_names
+        .clone()
+        .unwrap_or_else(|| own.iter().map(|n| (*n).to_owned()).collect());
+    if istio {
+        for name in ISTIO_NAMES
+            .iter()
+            .filter(|name| !names.iter().any(|n| n == *name))
+            .collect::<Vec<_>>()
+        {
+            names.push((*name).to_owned());
+        }
+    }
+    if names.is_empty() {
+        faults.add("serving_names", "name at least one; agents check the CA by it");
+    }
+    for name in &names {
+        check_dns("serving_names", name, faults);
+    }
+    let admin = raw
+        .admin_socket
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("/run/signet/admin/admin.sock"));
+    Some(Endpoints {
+        grpc: grpc?,
+        metrics: metrics?,
+        admin,
+        names,
+    })
+}
+
+fn check_dns(key: &str, name: &str, faults: &mut Faults) {
+    let label = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        faults.add(key, format!("{name:?} is not an exact, lower-case DNS name"));
+    }
+}
+
+fn extra_dns(
+    raw: BTreeMap<String, Vec<String>>,
+    serving: &[String],
+    faults: &mut Faults,
+) -> BTreeMap<ServiceAccountId, Vec<String>> {
+    let mut checked = BTreeMap::new();
+    for (account, names) in raw {
+        for name in &names {
+            check_dns("extra_dns_names", name, faults);
+            if serving.contains(name) {
+                faults.add(
+                    "extra_dns_names",
+                    format!(
+                        "{name:?} for {account} is a serving name of the CA itself; nobody else may have it"
+                    ),
+                );
+            }
+        }
+        if let Some(account) = faults.parse("extra_dns_names", &account) {
+            checked.insert(account, names);
+        }
+    }
+    checked
+}

@@ -1,0 +1,190 @@
+//! Connections: TCP accept, TLS handshake with a deadline, bounds; handed to tonic with what is known
+//! of the peer.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use signet_certs::SpiffeId;
+use signet_certs::tls::{peer_id, refusal};
+use signet_runtime::shutdown::Tasks;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::metrics::Metrics;
+
+/// A peer that has not finished its handshake by then is let go.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Wait after an accept that failed, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the connection tells of the peer.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its address.
+    pub address: Option<SocketAddr>,
+    /// The identity in its verified client certificate, if it gave one.
+    pub certificate: Option<SpiffeId>,
+}
+
+impl Peer {
+    /// The address without port.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip())
+    }
+}
+
+/// A connection past its handshake. Its place among the bounded number is given back on drop.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    _place: Place,
+}
+
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    metrics: Metrics,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Accepts until shutdown. Finished handshakes come out of the channel returned; each handshake runs in
+/// a task of its own, so a slow peer holds up nobody.
+#[must_use]
+pub fn accept(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    most: usize,
+    tasks: &Tasks,
+    metrics: Metrics,
+) -> mpsc::Receiver<io::Result<Connection>> {
+    let (ready, connections) = mpsc::channel(64);
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(most));
+    let shared = tasks.clone();
+    tasks.spawn_until_shutdown(async move {
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    Metrics::count(&metrics.connection_faults, "accept");
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
+                Metrics::count(&metrics.connection_faults, "too_many");
+                tracing::debug!(peer.addr = %address, "too many connections; closed");
+                continue;
+            };
+            metrics.connections.inc();
+            let place = Place {
+                _permit: permit,
+                metrics: metrics.clone(),
+            };
+            let (acceptor, ready, metrics) = (acceptor.clone(), ready.clone(), metrics.clone());
+            shared.spawn_until_shutdown(async move {
+                match handshake(acceptor, stream, address, place).await {
+                    Ok(connection) => drop(ready.send(Ok(connection)).await),
+                    Err((reason, error)) => {
+                        Metrics::count(&metrics.connection_faults, reason);
+                        tracing::debug!(peer.addr = %address, reason, %error, "handshake ended");
+                    }
+                }
+            });
+        }
+    });
+    connections
+}
+
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    place: Place,
+) -> Result<Connection, (&'static str, io::Error)> {
+    stream.set_nodelay(true).map_err(|e| ("socket", e))?;
+    let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    let stream = match done {
+        Err(_) => return Err(("handshake_deadline", io::ErrorKind::TimedOut.into())),
+        Ok(Err(error)) => return Err((tls_reason(&error), error)),
+        Ok(Ok(stream)) => stream,
+    };
+    let certificate = peer_id(stream.get_ref().1.peer_certificates());
+    Ok(Connection {
+        stream,
+        peer: Peer {
+            address: Some(address),
+            certificate,
+        },
+        _place: place,
+    })
+}
+
+fn tls_reason(error: &io::Error) -> &'static str {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(tls) if refusal(tls).is_some() => "client_certificate",
+        Some(_) => "tls",
+        None => "closed",
+    }
+}

@@ -1,0 +1,386 @@
+//! Start-up, the order of it, and the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use signet_certs::verify::{Role, verify_chain};
+use signet_certs::{Authority, LeafProfile, SigningKey, issue};
+use signet_proto::wire::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use signet_proto::wire::signet::ca::v1::authority_server::AuthorityServer;
+use signet_runtime::backoff::{Backoff, random_share};
+use signet_runtime::clock::TlsTime;
+use signet_runtime::http::{Exposed, Readiness};
+use signet_runtime::shutdown::{Tasks, signalled};
+use signet_runtime::{Clock, SystemClock};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::admin::{self, Admin};
+use crate::authn::Authenticator;
+use crate::authn::jwks::Jwks;
+use crate::authn::review::Reviewer;
+use crate::bundle_service::Bundles;
+use crate::config::{Config, StateAt};
+use crate::listener;
+use crate::metrics::Metrics;
+use crate::publisher::{Publisher, already_published};
+use crate::rotator::Rotator;
+use crate::service::Issuing;
+use crate::serving::Serving;
+use crate::slots::{Slots, Snapshot};
+use crate::state::CaState;
+use crate::store::Store;
+use crate::store::file::FileStore;
+use crate::store::secret::SecretStore;
+
+/// Longest message read: the largest CSR, metadata, and room.
+const MAX_MESSAGE: usize = 128 * 1024;
+/// A call that is not answered by then is given up, slow senders included.
+const CALL_DEADLINE: Duration = Duration::from_secs(20);
+/// As istiod pings its clients.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// Calls at once on one connection; a starting ztunnel sends eight.
+const PER_CONNECTION: u32 = 256;
+const SELF_TEST: &str = "self_test";
+const TOKEN_REVIEW: &str = "token_review";
+
+/// Runs the CA until it is told to stop.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn main(config: Config, new_root: bool) -> Result<(), String> {
+    signet_runtime::logs::init(config.logs.0, &config.logs.1)?;
+    for fault in signet_runtime::harden::process() {
+        tracing::warn!(error = fault, "process not hardened");
+    }
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| "a crypto provider is installed already".to_owned())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("start runtime: {e}"))?;
+    runtime.block_on(run(config, new_root))
+}
+
+async fn run(config: Config, new_root: bool) -> Result<(), String> {
+    let config = Arc::new(config);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let tasks = Tasks::new();
+    let stop = signalled();
+    let readiness = Readiness::waiting_for(&[
+        (SELF_TEST, "the first self-test has not run yet"),
+        (TOKEN_REVIEW, "the API server has not answered a TokenReview yet"),
+    ]);
+    let exposed = Exposed {
+        registry: Arc::new(registry),
+        readiness: readiness.clone(),
+    };
+    let metrics_bound = signet_runtime::http::serve(config.endpoints.metrics, exposed, &tasks)
+        .await
+        .map_err(|e| e.to_string())?;
+    let started = async {
+        let client = client(&config).await?;
+        let (slots, rotator, state) = authorities(&config, &client, new_root, &clock, &metrics).await?;
+        let bound = serve(
+            &config,
+            client,
+            slots,
+            (rotator, state),
+            readiness,
+            metrics_bound,
+            &clock,
+            &metrics,
+            &tasks,
+        )
+        .await?;
+        tracing::info!(address = %bound, metrics = %metrics_bound, trust_domain = %config.trust_domain, "serving");
+        Ok::<_, String>(())
+    };
+    tokio::pin!(stop);
+    tokio::select! {
+        done = started => done?,
+        signal = &mut stop => {
+            let signal = signal.map_err(|e| format!("signals: {e}"))?;
+            tracing::info!(signal, "stopped while starting");
+            tasks.drain(config.drain).await;
+            return Ok(());
+        }
+    }
+    let signal = stop.await.map_err(|e| format!("signals: {e}"))?;
+    tracing::info!(signal, "draining");
+    if !tasks.drain(config.drain).await {
+        tracing::warn!("drain deadline passed; calls under way were cut");
+    }
+    Ok(())
+}
+
+async fn client(config: &Config) -> Result<kube::Client, String> {
+    let mut loaded = match &config.kubeconfig {
+        None => kube::Config::incluster().map_err(|e| {
+            format!("not in a cluster ({e}); set kubeconfig to a file that reaches the API server")
+        })?,
+        Some(path) => {
+            let named = |e: kube::config::KubeconfigError| format!("kubeconfig {}: {e}", path.display());
+            let file = kube::config::Kubeconfig::read_from(path).map_err(named)?;
+            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+                .await
+                .map_err(named)?
+        }
+    };
+    // Our own deadlines and backoff decide; a library's hidden retries would multiply reviews.
+    loaded.default_retry = false;
+    kube::Client::try_from(loaded).map_err(|e| format!("kubernetes client: {e}"))
+}
+
+/// Finds or makes the root, and makes the issuing authority below it.
+async fn authorities(
+    config: &Config,
+    client: &kube::Client,
+    new_root: bool,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<(Slots, Rotator, CaState), String> {
+    let store = match &config.state {
+        StateAt::Directory(path) => Store::File(FileStore::open(path).map_err(|e| e.to_string())?),
+        StateAt::Secret { namespace, name } => {
+            Store::Secret(Box::new(SecretStore::new(client.clone(), namespace, name)))
+        }
+    };
+    let state = match load_patiently(&store, config).await? {
+        Some(state) => state,
+        None => first_state(config, client, new_root, &store, clock).await?,
+    };
+    let rotator = Rotator {
+        domain: config.trust_domain.clone(),
+        issuing_life: config.lifetimes.issuing,
+        refresh_hint: config.lifetimes.refresh_hint,
+        plugged_in: config.plugged_in.clone(),
+        store,
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+    };
+    let (state, snapshot) = rotator.start(&state).await.map_err(|e| e.to_string())?;
+    check_lifetimes(config, &snapshot)?;
+    tracing::info!(
+        authority_id = %snapshot.issuing.id(),
+        source = snapshot.source.as_str(),
+        sequence = state.bundle().sequence(),
+        "authority in use"
+    );
+    Ok((Slots::new(snapshot), rotator, state))
+}
+
+/// At start an API server may be away for a moment; a damaged state is no matter of patience.
+async fn load_patiently(store: &Store, config: &Config) -> Result<Option<CaState>, String> {
+    let backoff = Backoff {
+        base: Duration::from_millis(500),
+        cap: Duration::from_secs(10),
+    };
+    let mut attempt = 0;
+    loop {
+        match store.load(&config.trust_domain).await {
+            Ok(state) => return Ok(state),
+            Err(crate::store::StoreError::Kube { place, fault })
+                if !matches!(*fault, kube::Error::Api(_)) =>
+            {
+                tracing::warn!(%place, error = %fault, attempt, "state cannot be read yet; trying again");
+                tokio::time::sleep(backoff.delay(attempt, random_share())).await;
+                attempt += 1;
+            }
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+}
+
+/// A root is made only where there has never been one.
+async fn first_state(
+    config: &Config,
+    client: &kube::Client,
+    new_root: bool,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+) -> Result<CaState, String> {
+    if !new_root {
+        let published = already_published(client, &config.trust_domain)
+            .await
+            .map_err(|e| format!("cannot tell whether there has been a root before: {e}"))?;
+        if let Some(map) = published {
+            return Err(format!(
+                "there is no state at {}, but configmap {map} names a root that workloads trust. Restore the state \
+                 with `signet authority restore`, or start once with --new-root to replace that root, which cuts \
+                 off every workload until it has the new one",
+                store.place()
+            ));
+        }
+    }
+    let state = if config.plugged_in.is_some() {
+        let none = signet_certs::TrustBundle::new(config.trust_domain.clone(), Vec::new(), 0);
+        CaState::with_bundle(Arc::new(none.map_err(|e| e.to_string())?))
+    } else {
+        let key = Arc::new(SigningKey::generate().map_err(|e| e.to_string())?);
+        let root = Authority::self_signed_root(&config.trust_domain, key, config.lifetimes.root, clock.now())
+            .map_err(|e| e.to_string())?;
+        CaState::with_root(&config.trust_domain, root, 1).map_err(|e| e.to_string())?
+    };
+    let winner = store.create(&state).await.map_err(|e| e.to_string())?;
+    let outcome = if winner.same(&state) { "created" } else { "adopted" };
+    tracing::info!(place = %store.place(), outcome, "root of trust");
+    Ok(winner)
+}
+
+/// The longest SVID must fit into half of what issues it.
+fn check_lifetimes(config: &Config, snapshot: &Snapshot) -> Result<(), String> {
+    let certificate = snapshot.issuing.certificate();
+    let life = certificate
+        .not_after()
+        .as_secs()
+        .saturating_sub(certificate.not_before().as_secs());
+    let max = config.lifetimes.svid.max.as_secs();
+    if max > life / 2 {
+        return Err(format!(
+            "max_svid_ttl is {max} s, more than half of the issuing authority's life of {life} s; lower it, or \
+             plug in a CA that lives longer"
+        ));
+    }
+    Ok(())
+}
+
+/// A leaf made now verifies under the bundle served now.
+fn self_test(config: &Config, snapshot: &Snapshot, clock: &dyn Clock) -> Result<(), String> {
+    let profile = LeafProfile {
+        id: config.account.spiffe_id(&config.trust_domain),
+        ttl: config.lifetimes.svid.min,
+        min_left: Duration::from_secs(1),
+        dns: Vec::new(),
+    };
+    let key = SigningKey::generate().map_err(|e| e.to_string())?;
+    let now = clock.now();
+    let chain = issue(&profile, key.public_key(), &snapshot.issuing, now).map_err(|e| e.to_string())?;
+    verify_chain(&chain, &snapshot.bundle, Role::Server, now).map_err(|e| e.to_string())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
+async fn serve(
+    config: &Arc<Config>,
+    client: kube::Client,
+    slots: Slots,
+    (rotator, state): (Rotator, CaState),
+    readiness: Readiness,
+    metrics_bound: std::net::SocketAddr,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> Result<std::net::SocketAddr, String> {
+    let limits = &config.limits;
+    let serving = Serving::start(config, &slots.current(), clock.now())?;
+    let tls = signet_certs::tls::server_config(
+        Arc::new(serving.clone()),
+        Arc::new(slots.clone()),
+        false,
+        &[b"h2"],
+        Arc::new(TlsTime(Arc::clone(clock))),
+    )
+    .map_err(|e| format!("tls: {e}"))?;
+    let listener = TcpListener::bind(config.endpoints.grpc)
+        .await
+        .map_err(|e| format!("bind listen address {}: {e}", config.endpoints.grpc))?;
+    let bound = listener.local_addr().map_err(|e| e.to_string())?;
+    let reviewer = Reviewer::new(
+        client.clone(),
+        &config.audiences,
+        limits.review_timeout,
+        limits.reviews,
+        metrics.clone(),
+    );
+    let jwks = Jwks::of(client.clone(), metrics.clone());
+    let authenticator = Authenticator::new(
+        &config.audiences,
+        jwks,
+        reviewer,
+        Arc::clone(clock),
+        metrics.clone(),
+    );
+    let admin = Admin {
+        config: Arc::clone(config),
+        slots: slots.clone(),
+        authenticator: authenticator.clone(),
+        readiness: readiness.clone(),
+        bound: (bound, metrics_bound),
+    };
+    admin::prepare(&config.endpoints.admin).map_err(|e| e.to_string())?;
+    signet_runtime::http::serve_admin(&config.endpoints.admin, admin.router(), tasks)
+        .map_err(|e| e.to_string())?;
+    match self_test(config, &slots.current(), clock.as_ref()) {
+        Ok(()) => readiness.holds(SELF_TEST),
+        Err(error) => {
+            tracing::error!(%error, "self-test failed");
+            readiness.lacks(SELF_TEST, error);
+        }
+    }
+    tasks.spawn_until_shutdown(serving.run(slots.clone(), Arc::clone(clock), metrics.clone()));
+    tasks.spawn_until_shutdown(rotator.run(state, slots.clone()));
+    tasks.spawn_until_shutdown(wait_for_review(authenticator.clone(), readiness));
+    if config.publishing.enabled {
+        let publisher = Publisher::new(client, &config.publishing.configmaps, metrics.clone());
+        tasks.spawn_until_shutdown(publisher.run(slots.clone()));
+    }
+    let connections = listener::accept(
+        listener,
+        Arc::new(tls),
+        limits.connections,
+        tasks,
+        metrics.clone(),
+    );
+    let issuing = Issuing::new(
+        authenticator,
+        slots.clone(),
+        Arc::clone(config),
+        Arc::clone(clock),
+        metrics.clone(),
+    );
+    let bundles = Bundles::new(slots, tasks.clone(), metrics.clone());
+    let server = tonic::transport::Server::builder()
+        .timeout(CALL_DEADLINE)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .max_concurrent_streams(PER_CONNECTION)
+        .http2_max_pending_accept_reset_streams(Some(64))
+        .http2_max_header_list_size(64 * 1024)
+        .add_service(IstioCertificateServiceServer::new(issuing).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AuthorityServer::new(bundles).max_decoding_message_size(MAX_MESSAGE));
+    let ended = tasks.token().cancelled_owned();
+    tasks.spawn(async move {
+        if let Err(error) = server
+            .serve_with_incoming_shutdown(ReceiverStream::new(connections), ended)
+            .await
+        {
+            tracing::error!(%error, "grpc server ended");
+        }
+    });
+    Ok(bound)
+}
+
+/// Asks until the API server answers a review once. Losing it later is an alarm, not unreadiness: all
+/// replicas would leave together.
+async fn wait_for_review(authenticator: Authenticator, readiness: Readiness) {
+    let backoff = Backoff {
+        base: Duration::from_millis(250),
+        cap: Duration::from_secs(10),
+    };
+    for attempt in 0.. {
+        match authenticator.probe().await {
+            Ok(()) => return readiness.holds(TOKEN_REVIEW),
+            Err(error) => {
+                if attempt == 0 {
+                    tracing::warn!(%error, "TokenReview not answered yet; not ready");
+                }
+                readiness.lacks(TOKEN_REVIEW, error.to_string());
+            }
+        }
+        tokio::time::sleep(backoff.delay(attempt, random_share())).await;
+    }
+}

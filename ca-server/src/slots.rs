@@ -1,0 +1,108 @@
+//! The authorities in use, as one immutable snapshot for readers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_certs::lifetime::{minus, until};
+use signet_certs::{Authority, BundleSet, TrustBundle, UnixTime};
+use tokio::sync::watch;
+
+/// Where the issuing authority comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An intermediate of this process below our own root.
+    OwnRoot,
+    /// An intermediate of this process below a CA that the operator brought.
+    PluggedIn,
+    /// The operator's CA itself, which leaves no room for an intermediate or is one of P-256 already.
+    Direct,
+}
+
+impl Source {
+    /// A stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OwnRoot => "own_root",
+            Self::PluggedIn => "plugged_in",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// What signs, and what everyone should trust. The issuing chain has been verified against the bundle.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The trust bundle in force.
+    pub bundle: Arc<TrustBundle>,
+    /// The same bundle as a set, for verifiers.
+    pub bundles: Arc<BundleSet>,
+    /// The authority that signs leaves.
+    pub issuing: Arc<Authority>,
+    /// Where it comes from.
+    pub source: Source,
+    /// When its successor is due.
+    pub renew_at: UnixTime,
+}
+
+impl Snapshot {
+    /// Joins the two; the successor is due at half of what the issuing authority has left. For an
+    /// authority that cannot be renewed here that is when the alarm starts.
+    #[must_use]
+    pub fn new(bundle: Arc<TrustBundle>, issuing: Arc<Authority>, source: Source, now: UnixTime) -> Self {
+        let left: Duration = until(issuing.not_after(), now);
+        let renew_at = minus(issuing.not_after(), left / 2);
+        Self {
+            bundles: Arc::new(BundleSet::of(Arc::clone(&bundle))),
+            bundle,
+            issuing,
+            source,
+            renew_at,
+        }
+    }
+}
+
+/// One writer, many readers without locks.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    current: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Slots {
+    /// Starts with `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            current: watch::Sender::new(Arc::new(snapshot)),
+        }
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Told of every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.subscribe()
+    }
+
+    /// Puts `next` in force, unless its bundle is older than the one in force (I5).
+    pub fn publish(&self, next: Snapshot) -> bool {
+        self.current.send_if_modified(|current| {
+            let forward = next.bundle.sequence() >= current.bundle.sequence();
+            if forward {
+                *current = Arc::new(next);
+            }
+            forward
+        })
+    }
+}
+
+impl signet_certs::tls::BundleSource for Slots {
+    fn bundles(&self) -> Arc<BundleSet> {
+        Arc::clone(&self.current.borrow().bundles)
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the CA's state lives. Both kinds create or adopt, compare before they write, and tell of
+//! changes made by others.
+
+pub mod file;
+pub mod secret;
+
+use signet_certs::TrustDomain;
+use tokio::sync::mpsc;
+
+use crate::state::{CaState, StateError};
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The document is not usable.
+    #[error("{place}: {fault}")]
+    State {
+        /// The file or Secret.
+        place: String,
+        /// What is wrong with it.
+        fault: StateError,
+    },
+    /// The file system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The API server refused or is away.
+    #[error("secret {place}: {fault}")]
+    Kube {
+        /// The Secret.
+        place: String,
+        /// What it said.
+        fault: Box<kube::Error>,
+    },
+    /// Somebody else wrote in between. Read again and decide again.
+    #[error("{place} was changed by another process in the meantime")]
+    Conflict {
+        /// The file or Secret.
+        place: String,
+    },
+}
+
+/// A change seen in the store.
+#[derive(Debug)]
+pub enum Seen {
+    /// The state as it now is.
+    State(CaState),
+    /// It is gone.
+    Gone,
+    /// It cannot be used; what was last good stays in force (I4).
+    Fault(StoreError),
+}
+
+/// The store the configuration chose.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A directory.
+    File(file::FileStore),
+    /// A Secret.
+    Secret(Box<secret::SecretStore>),
+}
+
+impl Store {
+    /// The state, or nothing where there is none yet.
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn load(&self, domain: &TrustDomain) -> Result<Option<CaState>, StoreError> {
+        match self {
+            Self::File(store) => store.load(domain),
+            Self::Secret(store) => store.load(domain).await,
+        }
+    }
+
+    /// Writes the first state, unless another process was faster: then its state is returned, to be
+    /// adopted.
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn create(&self, state: &CaState) -> Result<CaState, StoreError> {
+        match self {
+            Self::File(store) => store.create(state),
+            Self::Secret(store) => store.create(state).await,
+        }
+    }
+
+    /// Replaces `from` by `to`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the store no longer holds `from`.
+    pub async fn update(&self, from: &CaState, to: &CaState) -> Result<(), StoreError> {
+        match self {
+            Self::File(store) => store.update(from, to),
+            Self::Secret(store) => store.update(from, to).await,
+        }
+    }
+
+    /// Tells of every change until the receiver is gone.
+    pub async fn follow(&self, domain: TrustDomain, changes: mpsc::Sender<Seen>) {
+        match self {
+            Self::File(store) => store.follow(domain, changes).await,
+            Self::Secret(store) => store.follow(domain, changes).await,
+        }
+    }
+
+    /// How an operator finds it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::File(store) => store.path().display().to_string(),
+            Self::Secret(store) => store.place(),
+        }
+    }
+}

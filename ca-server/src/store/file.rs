@@ -1,0 +1,136 @@
+//! State in a directory: one file, 0600, replaced atomically under a lock (I9).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use signet_certs::TrustDomain;
+use signet_runtime::files::{FollowedFile, SECRET_MODE, read_bounded, write_atomic};
+use signet_runtime::socket::private_directory;
+use tokio::sync::mpsc;
+
+use super::{Seen, StoreError};
+use crate::state::{CaState, MAX_STATE_BYTES, StateError};
+
+/// How often the file is looked at for changes by others.
+const POLL: Duration = Duration::from_secs(2);
+
+/// A directory of this machine.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    path: PathBuf,
+    lock: PathBuf,
+}
+
+impl FileStore {
+    /// Uses `directory`, which is made private (0700) and created if missing.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        private_directory(directory)?;
+        Ok(Self {
+            path: directory.join("state.json"),
+            lock: directory.join("state.lock"),
+        })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// As [`super::Store::load`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub fn load(&self, domain: &TrustDomain) -> Result<Option<CaState>, StoreError> {
+        match read_bounded(&self.path, MAX_STATE_BYTES) {
+            Ok(json) => CaState::parse(&json, domain)
+                .map(Some)
+                .map_err(|fault| self.state(fault)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// As [`super::Store::create`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub fn create(&self, state: &CaState) -> Result<CaState, StoreError> {
+        let _held = self.hold()?;
+        if let Some(winner) = self.load(state.bundle().trust_domain())? {
+            return Ok(winner);
+        }
+        write_atomic(&self.path, &state.expose_json(), SECRET_MODE)?;
+        Ok(state.clone())
+    }
+
+    /// As [`super::Store::update`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub fn update(&self, from: &CaState, to: &CaState) -> Result<(), StoreError> {
+        let _held = self.hold()?;
+        match self.load(from.bundle().trust_domain())? {
+            Some(found) if found.same(from) => Ok(write_atomic(&self.path, &to.expose_json(), SECRET_MODE)?),
+            _ => Err(StoreError::Conflict {
+                place: self.path.display().to_string(),
+            }),
+        }
+    }
+
+    /// As [`super::Store::follow`].
+    pub async fn follow(&self, domain: TrustDomain, changes: mpsc::Sender<Seen>) {
+        let mut file = FollowedFile::new(self.path.clone(), MAX_STATE_BYTES);
+        let mut last_fault = None;
+        loop {
+            let seen = match file.poll() {
+                Ok(None) => None,
+                Ok(Some(json)) => Some(match CaState::parse(&json, &domain) {
+                    Ok(state) => Seen::State(state),
+                    Err(fault) => Seen::Fault(self.state(fault)),
+                }),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Some(Seen::Gone),
+                Err(e) => Some(Seen::Fault(e.into())),
+            };
+            if let Some(seen) = seen {
+                // A fault that lasts is told once.
+                let fault = match &seen {
+                    Seen::State(_) => None,
+                    Seen::Gone => Some("gone".to_owned()),
+                    Seen::Fault(e) => Some(e.to_string()),
+                };
+                let told = fault.is_some() && fault == last_fault;
+                last_fault = fault;
+                if !told && changes.send(seen).await.is_err() {
+                    return;
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Holds the lock while a read decides a write. The lock ends with its holder, whatever ends it.
+    fn hold(&self) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(SECRET_MODE)
+            .open(&self.lock)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    fn state(&self, fault: StateError) -> StoreError {
+        StoreError::State {
+            place: self.path.display().to_string(),
+            fault,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! State in a Kubernetes Secret that all replicas share: created or adopted, written only over the
+//! resourceVersion that was read, watched.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::watcher;
+use signet_certs::TrustDomain;
+use tokio::sync::mpsc;
+
+use super::{Seen, StoreError};
+use crate::state::{CaState, StateError};
+
+/// Key of the document in the Secret's data.
+const DATA_KEY: &str = "state.json";
+/// Type of the Secret, so that it is not mistaken for one of another tool.
+const SECRET_TYPE: &str = "signet.io/ca-state";
+/// Every call to the API server ends after this.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One Secret.
+#[derive(Clone)]
+pub struct SecretStore {
+    api: Api<Secret>,
+    namespace: String,
+    name: String,
+}
+
+impl std::fmt::Debug for SecretStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretStore({})", self.place())
+    }
+}
+
+impl SecretStore {
+    /// The Secret `namespace/name`.
+    #[must_use]
+    pub fn new(client: kube::Client, namespace: &str, name: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// As [`super::Store::load`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn load(&self, domain: &TrustDomain) -> Result<Option<CaState>, StoreError> {
+        match self.call(self.api.get_opt(&self.name)).await? {
+            None => Ok(None),
+            Some(secret) => self.read(&secret, domain).map(Some),
+        }
+    }
+
+    /// As [`super::Store::create`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn create(&self, state: &CaState) -> Result<CaState, StoreError> {
+        let secret = self.written(state, None);
+        match self.call(self.api.create(&PostParams::default(), &secret)).await {
+            Ok(_) => Ok(state.clone()),
+            Err(StoreError::Kube { fault, .. }) if is_conflict(&fault) => {
+                let winner = self.load(state.bundle().trust_domain()).await?;
+                winner.ok_or_else(|| StoreError::Conflict { place: self.place() })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// As [`super::Store::update`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn update(&self, from: &CaState, to: &CaState) -> Result<(), StoreError> {
+        let conflict = || StoreError::Conflict { place: self.place() };
+        let found = self
+            .call(self.api.get_opt(&self.name))
+            .await?
+            .ok_or_else(conflict)?;
+        if !self.read(&found, from.bundle().trust_domain())?.same(from) {
+            return Err(conflict());
+        }
+        let secret = self.written(to, found.metadata.resource_version);
+        match self
+            .call(self.api.replace(&self.name, &PostParams::default(), &secret))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(StoreError::Kube { fault, .. }) if is_conflict(&fault) => Err(conflict()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// As [`super::Store::follow`]. A broken watch is resumed with backoff by the library.
+    pub async fn follow(&self, domain: TrustDomain, changes: mpsc::Sender<Seen>) {
+        let only_ours = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
+        let backoff = watcher::DefaultBackoff::default();
+        let events = kube::runtime::WatchStreamExt::backoff(watcher(self.api.clone(), only_ours), backoff);
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            let seen = match event {
+                Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => {
+                    match self.read(&secret, &domain) {
+                        Ok(state) => Seen::State(state),
+                        Err(e) => Seen::Fault(e),
+                    }
+                }
+                Ok(watcher::Event::Delete(_)) => Seen::Gone,
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, place = %self.place(), "watch of the state broke; resuming");
+                    continue;
+                }
+            };
+            if changes.send(seen).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, StoreError> {
+        let named = |fault| StoreError::Kube {
+            place: self.place(),
+            fault: Box::new(fault),
+        };
+        match tokio::time::timeout(CALL_DEADLINE, call).await {
+            Ok(answer) => answer.map_err(named),
+            Err(_) => Err(StoreError::Io(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("secret {}: the API server did not answer in time", self.place()),
+            ))),
+        }
+    }
+
+    fn read(&self, secret: &Secret, domain: &TrustDomain) -> Result<CaState, StoreError> {
+        let named = |fault| StoreError::State {
+            place: format!("secret {}", self.place()),
+            fault,
+        };
+        let data = secret.data.as_ref().and_then(|data| data.get(DATA_KEY));
+        let data = data.ok_or_else(|| named(StateError::Damaged(format!("it has no key {DATA_KEY}"))))?;
+        CaState::parse(&data.0, domain).map_err(named)
+    }
+
+    fn written(&self, state: &CaState, resource_version: Option<String>) -> Secret {
+        let json = state.expose_json().to_vec();
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(self.namespace.clone()),
+                resource_version,
+                labels: Some(BTreeMap::from([(
+                    "app.kubernetes.io/managed-by".into(),
+                    "signet".into(),
+                )])),
+                ..ObjectMeta::default()
+            },
+            type_: Some(SECRET_TYPE.into()),
+            data: Some(BTreeMap::from([(DATA_KEY.into(), ByteString(json))])),
+            ..Secret::default()
+        }
+    }
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
