@@ -106,3 +106,28 @@ impl signet_certs::tls::BundleSource for Slots {
         Arc::clone(&self.current.borrow().bundles)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signet_certs::SigningKey;
+
+    #[test]
+    fn an_older_bundle_is_never_put_in_force() {
+        let domain = "cluster.local".parse().unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let life = Duration::from_secs(1_000);
+        let root = Arc::new(Authority::self_signed_root(&domain, key, life, now).unwrap());
+        let at = |sequence| {
+            let roots = vec![root.certificate().clone()];
+            let bundle = Arc::new(TrustBundle::new(domain.clone(), roots, sequence).unwrap());
+            Snapshot::new(bundle, Arc::clone(&root), Source::OwnRoot, now)
+        };
+        let slots = Slots::new(at(5));
+        assert!(!slots.publish(at(4)));
+        assert_eq!(slots.current().bundle.sequence(), 5);
+        assert!(slots.publish(at(5)) && slots.publish(at(6)));
+        assert_eq!(slots.current().renew_at.as_secs(), 1_800_000_500);
+    }
+}

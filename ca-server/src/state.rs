@@ -213,3 +213,66 @@ impl fmt::Debug for CaState {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signet_certs::UnixTime;
+    use std::time::Duration;
+
+    fn domain() -> TrustDomain {
+        "cluster.local".parse().unwrap()
+    }
+
+    pub(crate) fn fresh(sequence: u64) -> CaState {
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let root = Authority::self_signed_root(&domain(), key, Duration::from_secs(86_400), now).unwrap();
+        CaState::with_root(&domain(), root, sequence).unwrap()
+    }
+
+    #[test]
+    fn a_state_reads_back_as_it_was_written() {
+        let state = fresh(7);
+        let read = CaState::parse(&state.expose_json(), &domain()).unwrap();
+        assert!(read.same(&state));
+        assert_eq!(
+            read.active().unwrap().public_key(),
+            state.active().unwrap().public_key()
+        );
+        let keyless = CaState::with_bundle(Arc::clone(state.bundle()));
+        assert!(
+            CaState::parse(&keyless.expose_json(), &domain())
+                .unwrap()
+                .active()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_number_even_when_its_body_is_unknown() {
+        let refused = CaState::parse(br#"{"schema":9,"future":true}"#, &domain()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "state has schema 9, this signet knows 1; run the newer signet that wrote it"
+        );
+    }
+
+    #[test]
+    fn damage_and_foreign_states_are_told_apart_and_quote_no_key() {
+        let json = fresh(1).expose_json();
+        let half = json.get(..json.len() / 2).unwrap();
+        let damaged = CaState::parse(half, &domain()).unwrap_err().to_string();
+        assert!(
+            damaged.ends_with("restore it with `signet authority restore`"),
+            "{damaged}"
+        );
+        let other = "other.test".parse().unwrap();
+        let foreign = CaState::parse(&json, &other).unwrap_err().to_string();
+        assert_eq!(
+            foreign,
+            "state belongs to trust domain cluster.local, the configuration says other.test"
+        );
+        assert!(!format!("{:?}", fresh(1)).contains("PRIVATE"));
+    }
+}

@@ -259,3 +259,6 @@ fn seconds(number: &serde_json::Number) -> Option<UnixTime> {
 fn shorten(text: &str) -> String {
     text.chars().take(128).collect()
 }
+
+#[cfg(test)]
+mod tests;

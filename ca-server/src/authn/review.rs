@@ -252,3 +252,6 @@ impl Drop for Share {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

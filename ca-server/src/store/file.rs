@@ -134,3 +134,46 @@ impl FileStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signet_certs::{Authority, SigningKey, UnixTime};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
+    fn domain() -> TrustDomain {
+        "cluster.local".parse().unwrap()
+    }
+
+    fn fresh(sequence: u64) -> CaState {
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let root = Authority::self_signed_root(&domain(), key, Duration::from_secs(86_400), now).unwrap();
+        CaState::with_root(&domain(), root, sequence).unwrap()
+    }
+
+    #[test]
+    fn the_first_writer_wins_and_the_second_adopts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::open(&dir.path().join("state")).unwrap();
+        assert!(store.load(&domain()).unwrap().is_none());
+        let (first, second) = (fresh(1), fresh(1));
+        assert!(store.create(&first).unwrap().same(&first));
+        assert!(store.create(&second).unwrap().same(&first));
+        let mode = std::fs::metadata(store.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_write_over_something_else_is_a_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::open(dir.path()).unwrap();
+        let (one, two, three) = (fresh(1), fresh(2), fresh(3));
+        store.create(&one).unwrap();
+        store.update(&one, &two).unwrap();
+        let refused = store.update(&one, &three).unwrap_err();
+        assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
+        assert!(store.load(&domain()).unwrap().unwrap().same(&two));
+    }
+}
