@@ -78,7 +78,9 @@ impl Authority {
         now: UnixTime,
     ) -> Result<Self, AuthorityError> {
         let template = Template::authority(domain, "root", key.public_key(), 1, window(life, now));
-        let certificate = template.self_sign(&RcgenKey::new(Arc::clone(&key))?).map_err(Box::new)?;
+        let certificate = template
+            .self_sign(&RcgenKey::new(Arc::clone(&key))?)
+            .map_err(Box::new)?;
         Self::new(key, certificate, Vec::new())
     }
 
@@ -111,7 +113,11 @@ impl Authority {
             }
         }
         let issuer = issuer(&certificate, RcgenKey::new(key)?)?;
-        Ok(Self { issuer, certificate, above })
+        Ok(Self {
+            issuer,
+            certificate,
+            above,
+        })
     }
 
     /// A fresh issuing authority below this one, for `domain`; its life is cut to this one's end.
@@ -129,7 +135,10 @@ impl Authority {
             return Err(AuthorityError::PathLength);
         }
         let (not_before, not_after) = window(life, now);
-        let validity = (not_before.max(self.certificate.not_before()), not_after.min(self.not_after()));
+        let validity = (
+            not_before.max(self.certificate.not_before()),
+            not_after.min(self.not_after()),
+        );
         let template = Template::authority(domain, "issuing", key.public_key(), 0, validity);
         let certificate = template.sign(key.public_key(), self).map_err(Box::new)?;
         Self::new(key, certificate, self.presented().cloned().collect())
@@ -139,9 +148,15 @@ impl Authority {
     /// intermediate. A root that is not here has its say in [`crate::verify::verify_authority`].
     #[must_use]
     pub fn may_issue_intermediate(&self) -> bool {
-        std::iter::once(&self.certificate).chain(&self.above).zip(1..).all(|(signing, below)| {
-            signing.constraints().basic.is_some_and(|b| b.path_len.is_none_or(|most| below <= most))
-        })
+        std::iter::once(&self.certificate)
+            .chain(&self.above)
+            .zip(1..)
+            .all(|(signing, below)| {
+                signing
+                    .constraints()
+                    .basic
+                    .is_some_and(|b| b.path_len.is_none_or(|most| below <= most))
+            })
     }
 
     /// The signing certificate.
@@ -167,7 +182,9 @@ impl Authority {
     #[must_use]
     pub fn not_after(&self) -> UnixTime {
         let above = self.above.iter().map(Certificate::not_after);
-        above.min().map_or(self.certificate.not_after(), |end| end.min(self.certificate.not_after()))
+        above.min().map_or(self.certificate.not_after(), |end| {
+            end.min(self.certificate.not_after())
+        })
     }
 
     /// The public key.
@@ -200,15 +217,13 @@ fn issuer(
     key: RcgenKey,
 ) -> Result<rcgen::Issuer<'static, RcgenKey>, AuthorityError> {
     let malformed = |what: String| AuthorityError::Certificate(CertificateError::Malformed(what));
-    let (_, parsed) =
-        X509Certificate::from_der(certificate.der()).map_err(|e| malformed(e.to_string()))?;
+    let (_, parsed) = X509Certificate::from_der(certificate.der()).map_err(|e| malformed(e.to_string()))?;
     let plain = |string: Tag| matches!(string, Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
     let simple = parsed.subject().iter().all(|rdn| {
         rdn.iter().count() == 1 && rdn.iter().all(|attribute| plain(attribute.attr_value().tag()))
     });
     if simple {
-        return rcgen::Issuer::from_ca_cert_der(certificate.der(), key)
-            .map_err(|e| malformed(e.to_string()));
+        return rcgen::Issuer::from_ca_cert_der(certificate.der(), key).map_err(|e| malformed(e.to_string()));
     }
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();

@@ -4,21 +4,19 @@
 //! intermediate. An entry that must be understood and cannot be fails the whole bundle (I4); entries
 //! of unknown kinds are skipped, as the standard asks.
 
+mod jwks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey as ParsedKey;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::certificate::{Certificate, CertificateError};
 use crate::id::{SpiffeId, TrustDomain};
+use jwks::{Jwk, JwkSet, ReadSet};
 
 /// Largest bundle document read, in bytes.
 pub const MAX_BUNDLE_BYTES: usize = 1024 * 1024;
@@ -142,7 +140,9 @@ impl Root {
 /// How an authority is called: its subject key identifier in hex, or its serial where there is none.
 #[must_use]
 pub fn authority_id(certificate: &Certificate) -> String {
-    certificate.subject_key_id().map_or_else(|| certificate.serial_hex(), str::to_owned)
+    certificate
+        .subject_key_id()
+        .map_or_else(|| certificate.serial_hex(), str::to_owned)
 }
 
 /// The roots of one trust domain, with the number that orders its versions.
@@ -186,7 +186,12 @@ impl TrustBundle {
                 .to_owned();
             roots.push(Root { certificate, anchor });
         }
-        Ok(Self { trust_domain, roots, sequence, refresh_hint: None })
+        Ok(Self {
+            trust_domain,
+            roots,
+            sequence,
+            refresh_hint: None,
+        })
     }
 
     /// From concatenated PEM certificates.
@@ -231,7 +236,11 @@ impl TrustBundle {
     /// The SPIFFE JWK set of this bundle: `use` is `x509-svid`, no `kid`, one certificate in `x5c`.
     #[must_use]
     pub fn to_jwks(&self) -> String {
-        let keys = self.roots.iter().map(|root| Jwk::from_certificate(&root.certificate)).collect();
+        let keys = self
+            .roots
+            .iter()
+            .map(|root| Jwk::from_certificate(&root.certificate))
+            .collect();
         let set = JwkSet {
             keys,
             spiffe_sequence: self.sequence,
@@ -288,7 +297,10 @@ impl TrustBundle {
     #[must_use]
     pub fn same_roots(&self, other: &Self) -> bool {
         let holds = |bundle: &Self, root: &Root| {
-            bundle.roots.iter().any(|r| r.certificate.der() == root.certificate.der())
+            bundle
+                .roots
+                .iter()
+                .any(|r| r.certificate.der() == root.certificate.der())
         };
         self.roots.len() == other.roots.len() && self.roots.iter().all(|root| holds(other, root))
     }
@@ -324,98 +336,5 @@ impl BundleSet {
     /// All bundles, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TrustBundle>> {
         self.bundles.values()
-    }
-}
-
-/// A JWK set as read. Members that stand twice are refused by serde, unknown ones ignored.
-#[derive(Deserialize)]
-struct ReadSet {
-    keys: Vec<ReadKey>,
-    spiffe_sequence: Option<u64>,
-    spiffe_refresh_hint: Option<u64>,
-}
-
-/// An entry as read: members of any type, so that an entry of another kind is skipped and not judged.
-#[derive(Deserialize)]
-struct ReadKey {
-    kty: Option<Value>,
-    #[serde(rename = "use")]
-    usage: Option<Value>,
-    x5c: Option<Value>,
-}
-
-impl ReadKey {
-    /// The first `x5c` value of an entry that is meant for X.509, or nothing for an entry to skip.
-    fn x5c(&self) -> Option<&Value> {
-        let is = |member: &Option<Value>, known: &[&str]| {
-            member.as_ref().and_then(Value::as_str).is_some_and(|text| known.contains(&text))
-        };
-        if !is(&self.kty, &["EC", "RSA", "OKP"]) || !is(&self.usage, &["x509-svid"]) {
-            return None;
-        }
-        match self.x5c.as_ref()? {
-            Value::Array(values) => values.first(),
-            other => Some(other),
-        }
-    }
-}
-
-/// A JWK set as written.
-#[derive(Serialize)]
-struct JwkSet {
-    keys: Vec<Jwk>,
-    spiffe_sequence: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spiffe_refresh_hint: Option<u64>,
-}
-
-#[derive(Serialize, Default)]
-struct Jwk {
-    kty: &'static str,
-    #[serde(rename = "use")]
-    usage: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    crv: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    x: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    y: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    e: Option<String>,
-    x5c: [String; 1],
-}
-
-impl Jwk {
-    fn from_certificate(certificate: &Certificate) -> Self {
-        let mut key = Self {
-            usage: "x509-svid",
-            x5c: [STANDARD.encode(certificate.der())],
-            ..Self::default()
-        };
-        let Ok(public) = certificate.public_key() else { return key };
-        let Ok((_, spki)) = SubjectPublicKeyInfo::from_der(public.spki_der()) else { return key };
-        let text = |bytes: &[u8]| Some(URL_SAFE_NO_PAD.encode(bytes));
-        match spki.parsed() {
-            Ok(ParsedKey::EC(point)) => {
-                let coordinates = point.data().get(1..).unwrap_or_default();
-                let (x, y) = coordinates.split_at(coordinates.len() / 2);
-                key.kty = "EC";
-                key.crv = Some(if x.len() == 32 { "P-256" } else { "P-384" });
-                (key.x, key.y) = (text(x), text(y));
-            }
-            Ok(ParsedKey::RSA(rsa)) => {
-                let bare = |bytes: &[u8]| bytes.iter().copied().skip_while(|b| *b == 0).collect::<Vec<_>>();
-                key.kty = "RSA";
-                (key.n, key.e) = (text(&bare(rsa.modulus)), text(&bare(rsa.exponent)));
-            }
-            _ => {
-                key.kty = "OKP";
-                key.crv = Some("Ed25519");
-                key.x = text(&spki.subject_public_key.data);
-            }
-        }
-        key
     }
 }

@@ -63,18 +63,32 @@ impl Names {
         if san.general_names.len() > MAX_NAMES {
             return Err(CertificateError::TooManyNames(san.general_names.len()));
         }
-        let mut names = Self { critical, ..Self::default() };
+        let mut names = Self {
+            critical,
+            ..Self::default()
+        };
         for name in &san.general_names {
             match name {
                 GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
                 GeneralName::DNSName(dns) => names.dns.push((*dns).to_owned()),
                 GeneralName::IPAddress(bytes) => names.others.push(format!("ip {}", ip(bytes))),
                 GeneralName::RFC822Name(mail) => names.others.push(format!("mail {mail}")),
-                GeneralName::Invalid(..) => return Err(CertificateError::BadExtension("subjectAltName".into())),
+                GeneralName::Invalid(..) => {
+                    return Err(CertificateError::BadExtension("subjectAltName".into()));
+                }
                 other => names.others.push(other.to_string()),
             }
         }
         Ok(names)
+    }
+}
+
+/// As much of a stranger's text as an error may repeat: it travels in status messages and logs.
+pub(crate) fn shown(text: &str) -> &str {
+    const MOST: usize = 512;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => text.get(..end).unwrap_or_default(),
+        None => text,
     }
 }
 
@@ -174,8 +188,8 @@ impl Certificate {
             return Err(CertificateError::TooLarge(der.len()));
         }
         let parsed = {
-            let (rest, cert) = X509Certificate::from_der(&der)
-                .map_err(|e| CertificateError::Malformed(e.to_string()))?;
+            let (rest, cert) =
+                X509Certificate::from_der(&der).map_err(|e| CertificateError::Malformed(e.to_string()))?;
             if !rest.is_empty() {
                 return Err(CertificateError::Trailing(rest.len()));
             }
@@ -350,9 +364,18 @@ fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
     }
     Ok(Facts {
         serial: tbs.raw_serial().to_vec(),
-        validity: (time(tbs.validity.not_before.timestamp()), time(tbs.validity.not_after.timestamp())),
-        subject: Name { der: tbs.subject.as_raw().to_vec(), text: tbs.subject.to_string() },
-        issuer: Name { der: tbs.issuer.as_raw().to_vec(), text: tbs.issuer.to_string() },
+        validity: (
+            time(tbs.validity.not_before.timestamp()),
+            time(tbs.validity.not_after.timestamp()),
+        ),
+        subject: Name {
+            der: tbs.subject.as_raw().to_vec(),
+            text: tbs.subject.to_string(),
+        },
+        issuer: Name {
+            der: tbs.issuer.as_raw().to_vec(),
+            text: tbs.issuer.to_string(),
+        },
         public_key: PublicKey::from_spki_der(tbs.subject_pki.raw),
         names,
         constraints,
@@ -365,8 +388,11 @@ impl Constraints {
     fn read(&mut self, parsed: &ParsedExtension<'_>, critical: bool, oid: String) {
         match parsed {
             ParsedExtension::BasicConstraints(basic) => {
-                self.basic =
-                    Some(BasicConstraints { ca: basic.ca, path_len: basic.path_len_constraint, critical });
+                self.basic = Some(BasicConstraints {
+                    ca: basic.ca,
+                    path_len: basic.path_len_constraint,
+                    critical,
+                });
             }
             ParsedExtension::KeyUsage(usage) => {
                 self.key_usage = Some(KeyUsage {

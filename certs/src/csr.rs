@@ -10,7 +10,7 @@ use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 
-use crate::certificate::Names;
+use crate::certificate::{Names, shown};
 use crate::id::SpiffeId;
 use crate::key::{KeyError, KeyKind, PublicKey, SigningKey, hex};
 
@@ -54,7 +54,7 @@ pub enum CsrError {
         found: usize,
     },
     /// A name other than the identity the caller may have.
-    #[error("csr asks for {asked:?}, but the caller may have only {permitted}")]
+    #[error("csr asks for {:?}, but the caller may have only {permitted}", shown(asked))]
     OtherName {
         /// What the request names.
         asked: String,
@@ -96,8 +96,8 @@ impl Csr {
         if der.len() > MAX_CSR_BYTES {
             return Err(CsrError::TooLarge(der.len()));
         }
-        let (rest, csr) = X509CertificationRequest::from_der(der)
-            .map_err(|e| CsrError::Malformed(e.to_string()))?;
+        let (rest, csr) =
+            X509CertificationRequest::from_der(der).map_err(|e| CsrError::Malformed(e.to_string()))?;
         if !rest.is_empty() {
             return Err(CsrError::Malformed(format!("{} bytes after it", rest.len())));
         }
@@ -112,7 +112,12 @@ impl Csr {
             .collect();
         prove_possession(&csr, &public_key)?;
         let digest = ring::digest::digest(&ring::digest::SHA256, der);
-        Ok(Self { public_key, names, common_names, hash: hex(digest.as_ref()) })
+        Ok(Self {
+            public_key,
+            names,
+            common_names,
+            hash: hex(digest.as_ref()),
+        })
     }
 
     /// The key to certify.
@@ -136,7 +141,10 @@ impl Csr {
         let wrong_uri = self.names.uris.iter().find(|uri| *uri != permitted.as_str());
         let wrong_cn = self.common_names.iter().find(|cn| *cn != permitted.as_str());
         match wrong_uri.or(wrong_cn).into_iter().chain(others).next() {
-            Some(asked) => Err(CsrError::OtherName { asked: asked.clone(), permitted: permitted.clone() }),
+            Some(asked) => Err(CsrError::OtherName {
+                asked: asked.clone(),
+                permitted: permitted.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -154,8 +162,7 @@ fn requested(csr: &X509CertificationRequest<'_>) -> Result<Names, CsrError> {
     for extension in requested_extensions(csr)? {
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(san) => {
-                let more =
-                    Names::read(san, true).map_err(|e| CsrError::Malformed(e.to_string()))?;
+                let more = Names::read(san, true).map_err(|e| CsrError::Malformed(e.to_string()))?;
                 names.uris.extend(more.uris);
                 names.dns.extend(more.dns);
                 names.others.extend(more.others);
@@ -163,7 +170,9 @@ fn requested(csr: &X509CertificationRequest<'_>) -> Result<Names, CsrError> {
             ParsedExtension::BasicConstraints(basic) if basic.ca => return Err(CsrError::AsksForCa),
             ParsedExtension::KeyUsage(usage) if usage.key_cert_sign() => return Err(CsrError::AsksForCa),
             ParsedExtension::ParseError { .. } => {
-                return Err(CsrError::Malformed("a requested extension cannot be decoded".into()));
+                return Err(CsrError::Malformed(
+                    "a requested extension cannot be decoded".into(),
+                ));
             }
             _ => {}
         }
@@ -183,7 +192,9 @@ fn requested_extensions<'a>(
     for attribute in csr.certification_request_info.iter_attributes() {
         if let ParsedCriAttribute::ExtensionRequest(request) = attribute.parsed_attribute() {
             if !matches!(crate::der::element(attribute.value), Some((_, _, []))) {
-                return Err(CsrError::Malformed("an attribute with several extension requests".into()));
+                return Err(CsrError::Malformed(
+                    "an attribute with several extension requests".into(),
+                ));
             }
             all.extend(&request.extensions);
         }
@@ -219,10 +230,13 @@ pub fn request(key: &std::sync::Arc<SigningKey>, id: Option<&SpiffeId>) -> Resul
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     if let Some(id) = id {
-        params.subject_alt_names = vec![crate::issue::uri_san(id.as_str())
-            .map_err(|_| CsrError::Malformed("id is not ASCII".into()))?];
+        params.subject_alt_names = vec![
+            crate::issue::uri_san(id.as_str()).map_err(|_| CsrError::Malformed("id is not ASCII".into()))?,
+        ];
     }
     let signer = crate::key::RcgenKey::new(std::sync::Arc::clone(key))?;
-    let csr = params.serialize_request(&signer).map_err(|_| CsrError::Key(KeyError::Sign))?;
+    let csr = params
+        .serialize_request(&signer)
+        .map_err(|_| CsrError::Key(KeyError::Sign))?;
     Ok(crate::der::pem("CERTIFICATE REQUEST", csr.der()))
 }

@@ -37,7 +37,10 @@ pub(crate) fn element(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
         if count == 0 || count > 4 {
             return None;
         }
-        let len = input.get(2..2 + count)?.iter().fold(0usize, |n, b| (n << 8) | usize::from(*b));
+        let len = input
+            .get(2..2 + count)?
+            .iter()
+            .fold(0usize, |n, b| (n << 8) | usize::from(*b));
         (2 + count, len)
     };
     let end = header.checked_add(len)?;
@@ -58,4 +61,51 @@ pub(crate) fn wrap(tag: u8, contents: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(contents);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_of_every_length_read_back_as_they_were_wrapped() {
+        for len in [0, 1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000] {
+            let contents = vec![7; len];
+            let mut input = wrap(0x30, &contents);
+            let whole = input.clone();
+            input.extend_from_slice(b"rest");
+            assert_eq!(
+                element(&input),
+                Some((&whole[..], &contents[..], &b"rest"[..])),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_no_element() {
+        let cases: [&[u8]; 7] = [
+            &[],
+            &[0x30],
+            &[0x30, 2, 0],
+            &[0x30, 0x80, 0, 0],
+            &[0x30, 0x82, 1],
+            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
+            &[0x30, 0x85, 0, 0, 0, 0, 0],
+        ];
+        for input in cases {
+            assert_eq!(element(input), None, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn pem_lines_have_64_characters_and_none_is_empty() {
+        for len in [0, 1, 47, 48, 49, 96, 100] {
+            let text = pem("X", &vec![1; len]);
+            let body: Vec<&str> = text.lines().filter(|line| !line.starts_with('-')).collect();
+            assert!(body.iter().rev().skip(1).all(|line| line.len() == 64), "{text}");
+            assert!(body.iter().all(|line| (1..=64).contains(&line.len())), "{text}");
+            assert!(text.ends_with("-----END X-----\n"));
+        }
+    }
 }

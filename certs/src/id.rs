@@ -67,7 +67,10 @@ impl TrustDomain {
     /// The trust domain's own SPIFFE ID, which has no path: the ID of its authorities.
     #[must_use]
     pub fn id(&self) -> SpiffeId {
-        SpiffeId { uri: format!("{SCHEME}{}", self.0).into(), path_at: SCHEME.len() + self.0.len() }
+        SpiffeId {
+            uri: format!("{SCHEME}{}", self.0).into(),
+            path_at: SCHEME.len() + self.0.len(),
+        }
     }
 }
 
@@ -78,7 +81,10 @@ impl FromStr for TrustDomain {
         if name.is_empty() {
             return Err(IdError::EmptyTrustDomain);
         }
-        if let Some(c) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_')) {
+        if let Some(c) = name
+            .chars()
+            .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_'))
+        {
             return Err(IdError::TrustDomainChar(c));
         }
         if name.len() > MAX_TRUST_DOMAIN_BYTES {
@@ -159,13 +165,18 @@ impl FromStr for SpiffeId {
         };
         let _: TrustDomain = domain.parse()?;
         check_path(path)?;
-        Ok(Self { uri: uri.into(), path_at: SCHEME.len() + domain.len() })
+        Ok(Self {
+            uri: uri.into(),
+            path_at: SCHEME.len() + domain.len(),
+        })
     }
 }
 
 /// Every segment of `path` (which is empty or begins with a slash) is legal by SPIFFE-ID §2.2.
 fn check_path(path: &str) -> Result<(), IdError> {
-    let Some(segments) = path.strip_prefix('/') else { return Ok(()) };
+    let Some(segments) = path.strip_prefix('/') else {
+        return Ok(());
+    };
     for segment in segments.split('/') {
         match segment {
             "" => return Err(IdError::EmptySegment),
@@ -209,10 +220,13 @@ impl ServiceAccountId {
         if !is_dns_label(namespace) {
             return Err(IdError::Namespace(namespace.into()));
         }
-        if name.len() > 253 || !name.split('.').all(|part| is_dns_token(part)) {
+        if name.len() > 253 || !name.split('.').all(is_dns_token) {
             return Err(IdError::ServiceAccount(name.into()));
         }
-        Ok(Self { namespace: namespace.into(), name: name.into() })
+        Ok(Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        })
     }
 
     /// The namespace.
@@ -244,7 +258,9 @@ fn is_dns_label(text: &str) -> bool {
 /// Lower-case letters, digits and inner dashes, not empty.
 fn is_dns_token(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && text
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -254,7 +270,14 @@ impl TryFrom<&SpiffeId> for ServiceAccountId {
 
     fn try_from(id: &SpiffeId) -> Result<Self, IdError> {
         let mut parts = id.path().split('/');
-        match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        match (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) {
             (Some(""), Some("ns"), Some(ns), Some("sa"), Some(sa), None) => Self::new(ns, sa),
             _ => Err(IdError::NotServiceAccount),
         }

@@ -98,14 +98,19 @@ pub fn issue(
     let end = authority.not_after();
     let left = until(end, now);
     if left < profile.min_left || left.is_zero() {
-        return Err(IssueError::IssuerEnding { authority: authority.id(), left_seconds: left.as_secs() });
+        return Err(IssueError::IssuerEnding {
+            authority: authority.id(),
+            left_seconds: left.as_secs(),
+        });
     }
     let not_before = minus(now, backdate(profile.ttl)).max(authority.certificate().not_before());
     let not_after = plus(now, profile.ttl).min(end);
     let template = Template::leaf(profile, (not_before, not_after))?;
     let leaf = template.sign(key, authority)?;
     check(&leaf, profile, key, (not_before, not_after))?;
-    let chain = std::iter::once(leaf).chain(authority.presented().cloned()).collect();
+    let chain = std::iter::once(leaf)
+        .chain(authority.presented().cloned())
+        .collect();
     Ok(SvidChain::from_certificates(chain)?)
 }
 
@@ -119,15 +124,31 @@ fn check(
 ) -> Result<(), IssueError> {
     let names = leaf.names();
     let kept = [
-        ("id", names.uris.iter().map(String::as_str).eq([profile.id.as_str()])),
+        (
+            "id",
+            names.uris.iter().map(String::as_str).eq([profile.id.as_str()]),
+        ),
         ("dns names", names.dns == profile.dns),
         ("other names", names.others.is_empty()),
         ("key", leaf.public_key() == Ok(key)),
         ("validity", (leaf.not_before(), leaf.not_after()) == validity),
         ("serial", leaf.serial().len() == SERIAL_BYTES),
-        ("basic constraints", leaf.constraints().basic.is_some_and(|b| !b.ca && b.path_len.is_none())),
-        ("extended key usage", leaf.constraints().extended.is_some_and(|e| e.server_auth && e.client_auth)),
-        ("critical extensions", leaf.constraints().unknown_critical.is_empty()),
+        (
+            "basic constraints",
+            leaf.constraints()
+                .basic
+                .is_some_and(|b| !b.ca && b.path_len.is_none()),
+        ),
+        (
+            "extended key usage",
+            leaf.constraints()
+                .extended
+                .is_some_and(|e| e.server_auth && e.client_auth),
+        ),
+        (
+            "critical extensions",
+            leaf.constraints().unknown_critical.is_empty(),
+        ),
     ];
     match kept.iter().find(|(_, kept)| !kept) {
         Some((what, _)) => Err(IssueError::Profile((*what).into())),
@@ -146,11 +167,16 @@ impl Template {
         let params = &mut template.params;
         params.is_ca = rcgen::IsCa::ExplicitNoCa;
         params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.subject_alt_names.push(uri_san(profile.id.as_str())?);
         for name in &profile.dns {
-            let dns = name.clone().try_into().map_err(|_| IssueError::Name(name.clone()))?;
+            let dns = name
+                .clone()
+                .try_into()
+                .map_err(|_| IssueError::Name(name.clone()))?;
             params.subject_alt_names.push(rcgen::SanType::DnsName(dns));
         }
         Ok(template)
@@ -167,11 +193,17 @@ impl Template {
         let mut template = Self::new(validity);
         let params = &mut template.params;
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(path_len));
-        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, domain.as_str());
+        params.key_usages = vec![
+            rcgen::KeyUsagePurpose::KeyCertSign,
+            rcgen::KeyUsagePurpose::CrlSign,
+        ];
         params
             .distinguished_name
-            .push(rcgen::DnType::CommonName, format!("signet {role} {}", key.fingerprint()));
+            .push(rcgen::DnType::OrganizationName, domain.as_str());
+        params.distinguished_name.push(
+            rcgen::DnType::CommonName,
+            format!("signet {role} {}", key.fingerprint()),
+        );
         if let Ok(id) = uri_san(domain.id().as_str()) {
             params.subject_alt_names.push(id);
         }
@@ -200,7 +232,11 @@ impl Template {
             .map_err(|e| IssueError::Write(e.to_string()))?;
         let built = Certificate::from_der(written.der().clone())?;
         let subject = &authority.certificate().subject().der;
-        let built = if built.issuer().der == *subject { built } else { reissue(&built, authority)? };
+        let built = if built.issuer().der == *subject {
+            built
+        } else {
+            reissue(&built, authority)?
+        };
         let issuer_key_id = authority.certificate().subject_key_id();
         if issuer_key_id.is_some() && built.authority_key_id() != issuer_key_id {
             return Err(IssueError::Profile("authority key identifier".into()));
@@ -212,7 +248,10 @@ impl Template {
     pub(crate) fn self_sign(mut self, key: &RcgenKey) -> Result<Certificate, IssueError> {
         self.params.serial_number = Some(random_serial()?);
         self.params.use_authority_key_identifier_extension = false;
-        let written = self.params.self_signed(key).map_err(|e| IssueError::Write(e.to_string()))?;
+        let written = self
+            .params
+            .self_signed(key)
+            .map_err(|e| IssueError::Write(e.to_string()))?;
         Ok(Certificate::from_der(written.der().clone())?)
     }
 }
@@ -246,14 +285,19 @@ fn reissue(built: &Certificate, authority: &Authority) -> Result<Certificate, Is
 
 /// A URI name; SPIFFE IDs are ASCII by their grammar.
 pub(crate) fn uri_san(uri: &str) -> Result<rcgen::SanType, IssueError> {
-    let name = uri.to_owned().try_into().map_err(|_| IssueError::Name(uri.into()))?;
+    let name = uri
+        .to_owned()
+        .try_into()
+        .map_err(|_| IssueError::Name(uri.into()))?;
     Ok(rcgen::SanType::URI(name))
 }
 
 /// Top bit clear so that it is positive, the next set so that the length is fixed.
 fn random_serial() -> Result<rcgen::SerialNumber, KeyError> {
     let mut bytes = [0u8; SERIAL_BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| KeyError::Random)?;
     if let Some(first) = bytes.first_mut() {
         *first = (*first & 0x7f) | 0x40;
     }

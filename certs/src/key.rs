@@ -8,6 +8,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::SignatureScheme;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -90,7 +91,10 @@ impl PublicKey {
         // rcgen reads the key again when it writes it; a key it cannot carry is refused here, once.
         rcgen::SubjectPublicKeyInfo::from_der(der)
             .map_err(|_| KeyError::Unsupported(spki.algorithm.algorithm.to_string()))?;
-        Ok(Self { spki: der.into(), kind })
+        Ok(Self {
+            spki: der.into(),
+            kind,
+        })
     }
 
     /// The key as DER `SubjectPublicKeyInfo`.
@@ -139,7 +143,8 @@ fn kind_of(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyKind, KeyError> {
     };
     match algorithm.as_str() {
         EC => {
-            let curve = spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+            let named = spki.algorithm.parameters.as_ref().filter(|p| p.tag() == Tag::Oid);
+            let curve = named.and_then(|p| p.as_oid().ok());
             match curve.map(|oid| oid.to_id_string()).as_deref() {
                 Some(P256) => point_of(65).map(|()| KeyKind::P256),
                 Some(P384) => point_of(97).map(|()| KeyKind::P384),
@@ -214,10 +219,15 @@ impl SigningKey {
         let encoded = Encoded(der);
         let inner = rustls::crypto::ring::sign::any_supported_type(&encoded.0)
             .map_err(|_| KeyError::Unsupported("of this private key".into()))?;
-        let spki =
-            inner.public_key().ok_or_else(|| KeyError::Malformed("key has no public half".into()))?;
+        let spki = inner
+            .public_key()
+            .ok_or_else(|| KeyError::Malformed("key has no public half".into()))?;
         let public = PublicKey::from_spki_der(spki.as_ref())?;
-        Ok(Self { inner, encoded, public })
+        Ok(Self {
+            inner,
+            encoded,
+            public,
+        })
     }
 
     /// The public half.
@@ -275,7 +285,12 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({}, {})", self.public.kind, self.public.fingerprint())
+        write!(
+            f,
+            "SigningKey({}, {})",
+            self.public.kind,
+            self.public.fingerprint()
+        )
     }
 }
 
@@ -323,8 +338,10 @@ impl rcgen::SigningKey for RcgenKey {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
+            let _ = write!(text, "{b:02x}");
+            text
+        })
 }

@@ -50,7 +50,11 @@ impl Jitter {
     /// `share` is clamped to 0..=1; not-a-number counts as the middle.
     #[must_use]
     pub fn new(share: f64) -> Self {
-        if share.is_nan() { Self::NONE } else { Self(share.clamp(0.0, 1.0)) }
+        if share.is_nan() {
+            Self::NONE
+        } else {
+            Self(share.clamp(0.0, 1.0))
+        }
     }
 
     /// The share, 0 to 1.
@@ -117,10 +121,19 @@ mod tests {
     #[test]
     fn requested_lifetimes_are_clamped_and_never_wrap() {
         let day = Duration::from_secs(86_400);
-        let bounds = TtlBounds { min: Duration::from_secs(60), default: day, max: day };
-        for (asked, got) in
-            [(0, 86_400), (-5, 86_400), (1, 60), (3_600, 3_600), (i64::MAX, 86_400), (9_300_000_000, 86_400)]
-        {
+        let bounds = TtlBounds {
+            min: Duration::from_secs(60),
+            default: day,
+            max: day,
+        };
+        for (asked, got) in [
+            (0, 86_400),
+            (-5, 86_400),
+            (1, 60),
+            (3_600, 3_600),
+            (i64::MAX, 86_400),
+            (9_300_000_000, 86_400),
+        ] {
             assert_eq!(bounds.clamp(asked), Duration::from_secs(got), "asked for {asked}");
         }
     }
@@ -135,7 +148,13 @@ mod tests {
 
     #[test]
     fn renewal_never_comes_before_the_floor() {
-        assert_eq!(renew_at(at(1000), at(1002), Jitter::NONE, Duration::from_secs(5)), at(1005));
-        assert_eq!(renew_at(at(1000), at(500), Jitter::NONE, Duration::from_secs(5)), at(1005));
+        assert_eq!(
+            renew_at(at(1000), at(1002), Jitter::NONE, Duration::from_secs(5)),
+            at(1005)
+        );
+        assert_eq!(
+            renew_at(at(1000), at(500), Jitter::NONE, Duration::from_secs(5)),
+            at(1005)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The X509-SVID profile, rule by rule (X509-SVID §2–§5): one list for issuing, verifying and showing.
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, shown};
 use crate::id::{IdError, SpiffeId};
 use crate::key::KeyError;
 
@@ -15,7 +15,7 @@ pub enum LeafFault {
         found: usize,
     },
     /// The URI is no SPIFFE ID.
-    #[error("its URI name {uri:?} is no SPIFFE ID: {fault}")]
+    #[error("its URI name {:?} is no SPIFFE ID: {fault}", shown(uri))]
     Id {
         /// The URI found.
         uri: String,
@@ -75,7 +75,11 @@ pub fn leaf_id(leaf: &Certificate) -> Result<SpiffeId, LeafFault> {
 pub fn check_leaf(leaf: &Certificate) -> Vec<RuleCheck> {
     RULES
         .iter()
-        .map(|rule| RuleCheck { section: rule.section, rule: rule.text, fault: (rule.check)(leaf).err() })
+        .map(|rule| RuleCheck {
+            section: rule.section,
+            rule: rule.text,
+            fault: (rule.check)(leaf).err(),
+        })
         .collect()
 }
 
@@ -86,14 +90,46 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
-    Rule { section: "§2", text: "exactly one URI name, a SPIFFE ID", check: |c| uri_id(c).map(drop) },
-    Rule { section: "§3.1", text: "the id names a workload", check: has_path },
-    Rule { section: "§3.1", text: "names are critical when the subject is empty", check: names_critical },
-    Rule { section: "§4.1", text: "not a CA", check: not_ca },
-    Rule { section: "§4.3", text: "key usage is critical, with digitalSignature", check: key_usage },
-    Rule { section: "§4.3", text: "no keyCertSign, no cRLSign", check: no_signing_usage },
-    Rule { section: "§4.4", text: "extended usage for both server and client", check: extended_usage },
-    Rule { section: "–", text: "a strong key of an accepted kind", check: strong_key },
+    Rule {
+        section: "§2",
+        text: "exactly one URI name, a SPIFFE ID",
+        check: |c| uri_id(c).map(drop),
+    },
+    Rule {
+        section: "§3.1",
+        text: "the id names a workload",
+        check: has_path,
+    },
+    Rule {
+        section: "§3.1",
+        text: "names are critical when the subject is empty",
+        check: names_critical,
+    },
+    Rule {
+        section: "§4.1",
+        text: "not a CA",
+        check: not_ca,
+    },
+    Rule {
+        section: "§4.3",
+        text: "key usage is critical, with digitalSignature",
+        check: key_usage,
+    },
+    Rule {
+        section: "§4.3",
+        text: "no keyCertSign, no cRLSign",
+        check: no_signing_usage,
+    },
+    Rule {
+        section: "§4.4",
+        text: "extended usage for both server and client",
+        check: extended_usage,
+    },
+    Rule {
+        section: "–",
+        text: "a strong key of an accepted kind",
+        check: strong_key,
+    },
 ];
 
 /// A `Name` without attributes, in DER.
@@ -101,23 +137,38 @@ const EMPTY_NAME: [u8; 2] = [0x30, 0x00];
 
 fn uri_id(leaf: &Certificate) -> Result<SpiffeId, LeafFault> {
     match leaf.names().uris.as_slice() {
-        [uri] => uri.parse().map_err(|fault| LeafFault::Id { uri: uri.clone(), fault }),
+        [uri] => uri.parse().map_err(|fault| LeafFault::Id {
+            uri: uri.clone(),
+            fault,
+        }),
         uris => Err(LeafFault::UriSans { found: uris.len() }),
     }
 }
 
 fn has_path(leaf: &Certificate) -> Result<(), LeafFault> {
     let id = uri_id(leaf)?;
-    if id.is_trust_domain() { Err(LeafFault::NoPath(id)) } else { Ok(()) }
+    if id.is_trust_domain() {
+        Err(LeafFault::NoPath(id))
+    } else {
+        Ok(())
+    }
 }
 
 fn names_critical(leaf: &Certificate) -> Result<(), LeafFault> {
     let empty = leaf.subject().der == EMPTY_NAME;
-    if empty && !leaf.names().critical { Err(LeafFault::NamesNotCritical) } else { Ok(()) }
+    if empty && !leaf.names().critical {
+        Err(LeafFault::NamesNotCritical)
+    } else {
+        Ok(())
+    }
 }
 
 fn not_ca(leaf: &Certificate) -> Result<(), LeafFault> {
-    if leaf.constraints().basic.is_some_and(|b| b.ca) { Err(LeafFault::Ca) } else { Ok(()) }
+    if leaf.constraints().basic.is_some_and(|b| b.ca) {
+        Err(LeafFault::Ca)
+    } else {
+        Ok(())
+    }
 }
 
 fn key_usage(leaf: &Certificate) -> Result<(), LeafFault> {
@@ -130,8 +181,15 @@ fn key_usage(leaf: &Certificate) -> Result<(), LeafFault> {
 }
 
 fn no_signing_usage(leaf: &Certificate) -> Result<(), LeafFault> {
-    let signs = leaf.constraints().key_usage.is_some_and(|u| u.key_cert_sign || u.crl_sign);
-    if signs { Err(LeafFault::SigningUsage) } else { Ok(()) }
+    let signs = leaf
+        .constraints()
+        .key_usage
+        .is_some_and(|u| u.key_cert_sign || u.crl_sign);
+    if signs {
+        Err(LeafFault::SigningUsage)
+    } else {
+        Ok(())
+    }
 }
 
 fn extended_usage(leaf: &Certificate) -> Result<(), LeafFault> {

@@ -71,8 +71,8 @@ impl SvidChain {
     /// # Errors
     /// A [`SvidError`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, SvidError> {
-        let all = Certificate::all_from_pem(pem)
-            .map_err(|fault| SvidError::Certificate { position: 0, fault })?;
+        let all =
+            Certificate::all_from_pem(pem).map_err(|fault| SvidError::Certificate { position: 0, fault })?;
         Self::from_certificates(all)
     }
 
@@ -90,7 +90,11 @@ impl SvidChain {
         let intermediates = all.split_off(1);
         let leaf = all.pop().ok_or(SvidError::Empty)?;
         let id = profile::leaf_id(&leaf)?;
-        Ok(Self { id, leaf, intermediates })
+        Ok(Self {
+            id,
+            leaf,
+            intermediates,
+        })
     }
 
     /// The identity.
@@ -120,7 +124,10 @@ impl SvidChain {
     /// Last second in which the whole chain is valid: the leaf's end, or an intermediate's if sooner.
     #[must_use]
     pub fn not_after(&self) -> UnixTime {
-        self.certificates().map(Certificate::not_after).min().unwrap_or(self.leaf.not_after())
+        self.certificates()
+            .map(Certificate::not_after)
+            .min()
+            .unwrap_or(self.leaf.not_after())
     }
 
     /// Serial of the leaf in hex.
@@ -187,12 +194,21 @@ impl X509Svid {
     /// For rustls: chain and key together.
     #[must_use]
     pub fn certified_key(&self) -> Arc<rustls::sign::CertifiedKey> {
-        Arc::new(rustls::sign::CertifiedKey::new(self.chain.to_der(), self.key.for_rustls()))
+        Arc::new(rustls::sign::CertifiedKey::new(
+            self.chain.to_der(),
+            self.key.for_rustls(),
+        ))
     }
 }
 
 impl fmt::Debug for X509Svid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "X509Svid({}, serial {}, {:?})", self.chain.id, self.chain.serial(), self.key)
+        write!(
+            f,
+            "X509Svid({}, serial {}, {:?})",
+            self.chain.id,
+            self.chain.serial(),
+            self.key
+        )
     }
 }

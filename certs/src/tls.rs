@@ -14,8 +14,8 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -76,7 +76,11 @@ pub fn server_config(
 ) -> Result<ServerConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Arc::new(SpiffeClientVerifier { bundles, required, algorithms });
+    let verifier = Arc::new(SpiffeClientVerifier {
+        bundles,
+        required,
+        algorithms,
+    });
     let mut config = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_client_cert_verifier(verifier)
@@ -101,7 +105,11 @@ pub fn spiffe_client_config(
 ) -> Result<ClientConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Arc::new(SpiffeServerVerifier { bundles, expected, algorithms });
+    let verifier = Arc::new(SpiffeServerVerifier {
+        bundles,
+        expected,
+        algorithms,
+    });
     let builder = ClientConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()
@@ -141,7 +149,9 @@ fn refused(reason: VerifyError) -> Error {
 }
 
 fn chain<'a>(leaf: &CertificateDer<'a>, rest: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
-    std::iter::once(leaf.clone()).chain(rest.iter().cloned()).collect()
+    std::iter::once(leaf.clone())
+        .chain(rest.iter().cloned())
+        .collect()
 }
 
 /// Accepts servers by SPIFFE ID.
@@ -166,9 +176,14 @@ impl ServerCertVerifier for SpiffeServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        verify_peer(&chain(end_entity, intermediates), &self.bundles.bundles(), Role::Server, now)
-            .and_then(|id| self.expected.check(&id))
-            .map_err(refused)?;
+        verify_peer(
+            &chain(end_entity, intermediates),
+            &self.bundles.bundles(),
+            Role::Server,
+            now,
+        )
+        .and_then(|id| self.expected.check(&id))
+        .map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -227,8 +242,13 @@ impl ClientCertVerifier for SpiffeClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        verify_peer(&chain(end_entity, intermediates), &self.bundles.bundles(), Role::Client, now)
-            .map_err(refused)?;
+        verify_peer(
+            &chain(end_entity, intermediates),
+            &self.bundles.bundles(),
+            Role::Client,
+            now,
+        )
+        .map_err(refused)?;
         Ok(ClientCertVerified::assertion())
     }
 

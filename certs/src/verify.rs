@@ -4,13 +4,12 @@
 //! profile, keyCertSign and path lengths on every authority, and the validity of the root. Anchors
 //! come from the bundle of the peer's own trust domain and from nowhere else.
 
-use std::cell::RefCell;
+mod path;
 
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
-use webpki::{EndEntityCert, VerifiedPath};
 
 use crate::authority::Authority;
-use crate::bundle::{AuthorityFault, BundleSet, TrustBundle, check_authority};
+use crate::bundle::{AuthorityFault, BundleSet, Root, TrustBundle, check_authority};
 use crate::certificate::Certificate;
 use crate::der;
 use crate::id::{SpiffeId, TrustDomain};
@@ -32,9 +31,6 @@ static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
     webpki::ring::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 ];
-
-/// Most intermediates of one name in a chain.
-const MAX_NAMESAKES: usize = 3;
 
 /// Which certificate of a path is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +158,10 @@ impl Expected {
         if fits {
             return Ok(());
         }
-        Err(VerifyError::OtherId { expected: self.clone(), presented: id.clone() })
+        Err(VerifyError::OtherId {
+            expected: self.clone(),
+            presented: id.clone(),
+        })
     }
 }
 
@@ -188,7 +187,9 @@ pub fn verify_peer(
 ) -> Result<SpiffeId, VerifyError> {
     let chain = peer_chain(presented)?;
     let domain = chain.id().trust_domain();
-    let bundle = bundles.get(&domain).ok_or(VerifyError::UnknownTrustDomain(domain))?;
+    let bundle = bundles
+        .get(&domain)
+        .ok_or(VerifyError::UnknownTrustDomain(domain))?;
     verify_chain(&chain, bundle, role, now)?;
     Ok(chain.id().clone())
 }
@@ -226,7 +227,7 @@ pub fn verify_chain(
     }
     profile::leaf_id(chain.leaf())?;
     check_validity(chain.leaf(), Place::Leaf, now)?;
-    find_path(chain, bundle, role, now)
+    path::find_path(chain, bundle, role, now)
 }
 
 /// Verifies that an authority's chain ends in `bundle`, as a leaf below it would have to: every
@@ -235,7 +236,11 @@ pub fn verify_chain(
 ///
 /// # Errors
 /// A [`VerifyError`].
-pub fn verify_authority(authority: &Authority, bundle: &TrustBundle, now: UnixTime) -> Result<(), VerifyError> {
+pub fn verify_authority(
+    authority: &Authority,
+    bundle: &TrustBundle,
+    now: UnixTime,
+) -> Result<(), VerifyError> {
     let mut last = None;
     for (certificate, below) in authority.presented().zip(0..) {
         check_signer(certificate, Place::Intermediate)?;
@@ -248,14 +253,17 @@ pub fn verify_authority(authority: &Authority, bundle: &TrustBundle, now: UnixTi
         last = Some((certificate, below + 1));
     }
     let own = authority.certificate();
-    best_root(bundle, |root| match last {
-        None if root.der() == own.der() => check_validity(root, Place::Root, now),
-        Some((lower, below)) if lower.issuer().der == root.subject().der => {
-            check_signature(lower, root)?;
-            check_path_len(root, below)?;
-            check_validity(root, Place::Root, now)
+    best_root(bundle, |root| {
+        let root = root.certificate();
+        match last {
+            None if root.der() == own.der() => check_validity(root, Place::Root, now),
+            Some((lower, below)) if lower.issuer().der == root.subject().der => {
+                check_signature(lower, root)?;
+                check_path_len(root, below)?;
+                check_validity(root, Place::Root, now)
+            }
+            _ => Err(VerifyError::UnknownIssuer(bundle.trust_domain().clone())),
         }
-        _ => Err(VerifyError::UnknownIssuer(bundle.trust_domain().clone())),
     })
 }
 
@@ -263,11 +271,11 @@ pub fn verify_authority(authority: &Authority, bundle: &TrustBundle, now: UnixTi
 /// with the right name says more than one with another.
 fn best_root(
     bundle: &TrustBundle,
-    judge: impl Fn(&Certificate) -> Result<(), VerifyError>,
+    judge: impl Fn(&Root) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
     let mut best = VerifyError::UnknownIssuer(bundle.trust_domain().clone());
     for root in bundle.roots() {
-        match judge(root.certificate()) {
+        match judge(root) {
             Ok(()) => return Ok(()),
             Err(VerifyError::UnknownIssuer(_)) => {}
             Err(VerifyError::Signature) if !matches!(best, VerifyError::UnknownIssuer(_)) => {}
@@ -294,7 +302,9 @@ fn check_signature(lower: &Certificate, upper: &Certificate) -> Result<(), Verif
     };
     let algorithm = ALGORITHMS.iter().find(fits).ok_or(VerifyError::WeakSignature)?;
     let key_bits = key.raw_bits().map_err(|_| VerifyError::WeakSignature)?;
-    algorithm.verify_signature(&key_bits, signed, signature).map_err(|_| VerifyError::Signature)
+    algorithm
+        .verify_signature(&key_bits, signed, signature)
+        .map_err(|_| VerifyError::Signature)
 }
 
 fn check_validity(certificate: &Certificate, place: Place, now: UnixTime) -> Result<(), VerifyError> {
@@ -319,68 +329,12 @@ fn check_signer(certificate: &Certificate, place: Place) -> Result<(), VerifyErr
 /// Extended key usage of a signing certificate, where present, is held against leaves below it.
 fn check_both_ends(certificate: &Certificate) -> Result<(), VerifyError> {
     match certificate.constraints().extended {
-        Some(usage) if !(usage.server_auth && usage.client_auth) => {
-            Err(VerifyError::Authority { place: Place::Intermediate, fault: AuthorityFault::ExtendedUsage })
-        }
+        Some(usage) if !(usage.server_auth && usage.client_auth) => Err(VerifyError::Authority {
+            place: Place::Intermediate,
+            fault: AuthorityFault::ExtendedUsage,
+        }),
         _ => Ok(()),
     }
-}
-
-/// Path building tries every order of certificates that share a name; a stranger could make that
-/// expensive. Cross-signing needs two of a name, seldom three.
-fn check_width(intermediates: &[Certificate]) -> Result<(), VerifyError> {
-    let namesakes = |c: &Certificate| intermediates.iter().filter(|o| o.subject().der == c.subject().der).count();
-    let wide = intermediates.iter().any(|c| namesakes(c) > MAX_NAMESAKES);
-    if wide { Err(VerifyError::TooMuchWork) } else { Ok(()) }
-}
-
-/// Runs webpki. Our own checks run on each path it finds, so that one bad path does not hide a good
-/// one; the first of our reasons is kept, since it says more than webpki's.
-fn find_path(chain: &SvidChain, bundle: &TrustBundle, role: Role, now: UnixTime) -> Result<(), VerifyError> {
-    check_width(chain.intermediates())?;
-    let intermediates: Vec<_> = chain.intermediates().iter().map(|c| c.der().clone()).collect();
-    let anchors: Vec<_> = bundle.roots().iter().map(|root| root.anchor().clone()).collect();
-    let entity = EndEntityCert::try_from(chain.leaf().der()).map_err(|e| reason(&e, bundle, now))?;
-    let usage = match role {
-        Role::Server => webpki::KeyUsage::server_auth(),
-        Role::Client => webpki::KeyUsage::client_auth(),
-    };
-    let ours: RefCell<Option<VerifyError>> = RefCell::new(None);
-    let judge = |path: &VerifiedPath<'_>| {
-        judge_path(path, bundle, now).map_err(|fault| {
-            ours.borrow_mut().get_or_insert(fault);
-            webpki::Error::UnknownIssuer
-        })
-    };
-    let found =
-        entity.verify_for_usage(ALGORITHMS, &anchors, &intermediates, now, usage, None, Some(&judge));
-    match found {
-        Ok(_) => Ok(()),
-        Err(webpkis) => Err(ours.take().unwrap_or_else(|| explain(&webpkis, chain, bundle, now))),
-    }
-}
-
-/// keyCertSign and our other demands on every signer, path lengths, and the root's own validity.
-fn judge_path(path: &VerifiedPath<'_>, bundle: &TrustBundle, now: UnixTime) -> Result<(), VerifyError> {
-    let mut below = 0u32;
-    for intermediate in path.intermediate_certificates() {
-        let certificate = Certificate::from_der(intermediate.der().into_owned())
-            .map_err(|fault| VerifyError::Unusable(fault.to_string()))?;
-        check_signer(&certificate, Place::Intermediate)?;
-        check_path_len(&certificate, below)?;
-        below += 1;
-    }
-    // A root that was renewed under the same name and key is the same anchor to webpki: any of them may
-    // carry the path.
-    let anchor = path.anchor();
-    best_root(bundle, |root| {
-        let own = bundle.roots().iter().find(|r| r.certificate().der() == root.der());
-        if own.is_none_or(|own| own.anchor() != anchor) {
-            return Err(VerifyError::UnknownIssuer(bundle.trust_domain().clone()));
-        }
-        check_path_len(root, below)?;
-        check_validity(root, Place::Root, now)
-    })
 }
 
 /// Whether `signer` allows this many intermediates below itself. Self-issued ones count, as they do
@@ -389,57 +343,5 @@ fn check_path_len(signer: &Certificate, below: u32) -> Result<(), VerifyError> {
     match signer.constraints().basic.and_then(|b| b.path_len) {
         Some(most) if below > most => Err(VerifyError::PathLength),
         _ => Ok(()),
-    }
-}
-
-/// When webpki finds no path it keeps one error of many. A fault of an intermediate that the leaf
-/// leads to by name says more, and says where.
-fn explain(error: &webpki::Error, chain: &SvidChain, bundle: &TrustBundle, now: UnixTime) -> VerifyError {
-    let plain = reason(error, bundle, now);
-    if plain == VerifyError::TooMuchWork {
-        return plain;
-    }
-    let mut left: Vec<&Certificate> = chain.intermediates().iter().collect();
-    let mut wanted = &chain.leaf().issuer().der;
-    while let Some(at) = left.iter().position(|c| c.subject().der == *wanted) {
-        let certificate = left.swap_remove(at);
-        let judged = check_signer(certificate, Place::Intermediate)
-            .and_then(|()| check_validity(certificate, Place::Intermediate, now));
-        if let Err(fault) = judged {
-            return fault;
-        }
-        wanted = &certificate.issuer().der;
-    }
-    plain
-}
-
-fn reason(error: &webpki::Error, bundle: &TrustBundle, now: UnixTime) -> VerifyError {
-    use webpki::Error as W;
-    let seconds = |a: UnixTime, b: UnixTime| a.as_secs().saturating_sub(b.as_secs());
-    let signer = |fault| VerifyError::Authority { place: Place::Intermediate, fault };
-    match error {
-        W::CertExpired { not_after, .. } => {
-            VerifyError::Expired { place: Place::Intermediate, ago_seconds: seconds(now, *not_after) }
-        }
-        W::CertNotValidYet { not_before, .. } => {
-            VerifyError::NotYetValid { place: Place::Intermediate, in_seconds: seconds(*not_before, now) }
-        }
-        W::InvalidSignatureForPublicKey => VerifyError::Signature,
-        W::UnsupportedSignatureAlgorithmContext(_)
-        | W::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
-        | W::SignatureAlgorithmMismatch => VerifyError::WeakSignature,
-        W::CaUsedAsEndEntity => LeafFault::Ca.into(),
-        W::EndEntityUsedAsCa => signer(AuthorityFault::NotCa),
-        // The leaf's own usage was judged before, so this is about a certificate above it.
-        W::RequiredEkuNotFoundContext(_) | W::EmptyEkuExtension => signer(AuthorityFault::ExtendedUsage),
-        W::PathLenConstraintViolated => VerifyError::PathLength,
-        W::UnsupportedCriticalExtension => VerifyError::CriticalExtension,
-        W::NameConstraintViolation | W::MalformedNameConstraint => signer(AuthorityFault::NameConstraints),
-        W::MaximumPathBuildCallsExceeded
-        | W::MaximumPathDepthExceeded
-        | W::MaximumSignatureChecksExceeded
-        | W::MaximumNameConstraintComparisonsExceeded => VerifyError::TooMuchWork,
-        W::UnknownIssuer => VerifyError::UnknownIssuer(bundle.trust_domain().clone()),
-        other => VerifyError::Unusable(other.to_string()),
     }
 }

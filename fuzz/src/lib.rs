@@ -1,1 +1,59 @@
-//! fuzz
+//! Fuzz targets as functions: each takes any bytes and asserts what must hold for all of them. The
+//! same functions are replayed over their corpora on every test run (`tests/replay.rs`) and driven by
+//! libFuzzer for as long as one likes (`scripts/fuzz.sh`).
+//!
+//! A target is a line in [`TARGETS`] and a directory `corpus/<name>` with at least one seed.
+#![allow(clippy::panic, reason = "a panic is how a target reports a broken invariant")]
+
+mod bundle;
+mod chain;
+mod csr;
+mod spiffe_id;
+
+pub use bundle::{bundle_jwks, bundle_pem};
+pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
+pub use csr::{csr_der, csr_pem};
+pub use spiffe_id::spiffe_id;
+
+/// One parser under attack.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Name of its corpus, and on the command line.
+    pub name: &'static str,
+    /// Panics when an invariant does not hold.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "spiffe_id",
+        run: spiffe_id,
+    },
+    Target {
+        name: "csr_der",
+        run: csr_der,
+    },
+    Target {
+        name: "csr_pem",
+        run: csr_pem,
+    },
+    Target {
+        name: "chain",
+        run: chain,
+    },
+    Target {
+        name: "bundle_pem",
+        run: bundle_pem,
+    },
+    Target {
+        name: "bundle_jwks",
+        run: bundle_jwks,
+    },
+];
+
+/// The target of that name.
+#[must_use]
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}

@@ -87,7 +87,8 @@ impl Spec {
     }
 
     pub(crate) fn without(mut self, oid: &[u64]) -> Self {
-        self.extensions.retain(|e| !e.oid_components().eq(oid.iter().copied()));
+        self.extensions
+            .retain(|e| !e.oid_components().eq(oid.iter().copied()));
         self
     }
 
@@ -104,7 +105,11 @@ impl Spec {
 
     /// With exactly these names, and an empty subject.
     pub(crate) fn names(self, names: &[(u8, Vec<u8>)]) -> Self {
-        let names = if names.is_empty() { vec![der::dns("shop.example")] } else { names.to_vec() };
+        let names = if names.is_empty() {
+            vec![der::dns("shop.example")]
+        } else {
+            names.to_vec()
+        };
         self.without(SAN).and(der::san(true, &names))
     }
 
@@ -126,7 +131,7 @@ impl Spec {
     /// Certifies `key`, signed by `issuer`.
     pub(crate) fn sign(&self, key: &impl PublicKeyData, issuer: &Ca) -> CertificateDer<'static> {
         let upper = issuer.spec.params();
-        let issuer = rcgen::Issuer::from_params(&upper, &issuer.key);
+        let issuer = rcgen::Issuer::from_params(&upper, &*issuer.key);
         self.params().signed_by(key, &issuer).unwrap().der().clone()
     }
 
@@ -139,7 +144,11 @@ impl Spec {
     pub(crate) fn below(self, issuer: &Ca) -> Ca {
         let key = KeyPair::generate().unwrap();
         let der = self.sign(&key, issuer);
-        Ca { spec: self, key: Arc::new(key), der }
+        Ca {
+            spec: self,
+            key: Arc::new(key),
+            der,
+        }
     }
 
     /// An authority signed by itself.
@@ -148,7 +157,7 @@ impl Spec {
     }
 
     pub(crate) fn root_with(self, key: Arc<KeyPair>) -> Ca {
-        let der = self.params().self_signed(&key).unwrap().der().clone();
+        let der = self.params().self_signed(&*key).unwrap().der().clone();
         Ca { spec: self, key, der }
     }
 }
@@ -188,7 +197,11 @@ impl World {
         let root = root.root();
         let intermediate = intermediate.below(&root);
         let bundles = BundleSet::of(bundle_of("cluster.local", &[&root]));
-        Self { root, intermediate, bundles }
+        Self {
+            root,
+            intermediate,
+            bundles,
+        }
     }
 
     /// The chain of a leaf below the intermediate.

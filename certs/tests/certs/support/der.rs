@@ -79,8 +79,10 @@ pub(crate) fn key_usage(critical: bool, bits: &[u8]) -> CustomExtension {
 
 /// Purposes below id-kp.
 pub(crate) fn extended(purposes: &[u8]) -> CustomExtension {
-    let purposes: Vec<_> =
-        purposes.iter().map(|last| tlv(0x06, &[0x2b, 6, 1, 5, 5, 7, 3, *last])).collect();
+    let purposes: Vec<_> = purposes
+        .iter()
+        .map(|last| tlv(0x06, &[0x2b, 6, 1, 5, 5, 7, 3, *last]))
+        .collect();
     extension(EXTENDED_KEY_USAGE, false, seq(&purposes))
 }
 
@@ -110,7 +112,11 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 /// The DER of the first PEM block.
 pub(crate) fn unpem(pem: &str) -> Vec<u8> {
     use base64::Engine as _;
-    let body: String = pem.lines().skip_while(|l| !l.starts_with("-----BEGIN")).skip(1)
-        .take_while(|l| !l.starts_with("-----END")).collect();
+    let body: String = pem
+        .lines()
+        .skip_while(|l| !l.starts_with("-----BEGIN"))
+        .skip(1)
+        .take_while(|l| !l.starts_with("-----END"))
+        .collect();
     base64::engine::general_purpose::STANDARD.decode(body).unwrap()
 }

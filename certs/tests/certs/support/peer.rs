@@ -22,17 +22,29 @@ impl OpenSsl {
     /// # Panics
     /// When peers are required.
     pub(crate) fn find(test: &str) -> Option<Self> {
-        let works = Command::new("openssl").arg("version").output().is_ok_and(|o| o.status.success());
+        let works = Command::new("openssl")
+            .arg("version")
+            .output()
+            .is_ok_and(|o| o.status.success());
         if works {
-            return Some(Self { dir: tempfile::tempdir().unwrap() });
+            return Some(Self {
+                dir: tempfile::tempdir().unwrap(),
+            });
         }
         let line = format!("SIGNET-SKIP {test}: openssl not found");
-        println!("{line}");
+        write_aloud(&line);
         if let Some(log) = std::env::var_os("SIGNET_SKIP_LOG") {
-            let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+            let mut log = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(log)
+                .unwrap();
             writeln!(log, "{line}").unwrap();
         }
-        assert!(std::env::var_os("SIGNET_PEERS").is_none_or(|p| p != "required"), "{line}");
+        assert!(
+            std::env::var_os("SIGNET_PEERS").is_none_or(|p| p != "required"),
+            "{line}"
+        );
         None
     }
 
@@ -67,9 +79,12 @@ impl OpenSsl {
         assert!(ran.ok, "openssl {args:?}: {}{}", ran.stdout, ran.stderr);
         ran.stdout
     }
+}
 
-    /// A private key in PEM as `genpkey` or another key-making command writes it.
-    pub(crate) fn key(&self, args: &[&str]) -> String {
-        self.must(args)
-    }
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever watches a test run sees what it left out"
+)]
+fn write_aloud(line: &str) {
+    println!("{line}");
 }
