@@ -8,11 +8,13 @@
 mod bundle;
 mod chain;
 mod csr;
+mod servers;
 mod spiffe_id;
 
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
+pub use servers::{ca_config, ca_state, duration, token_claims};
 pub use spiffe_id::spiffe_id;
 
 /// One parser under attack.
@@ -49,6 +51,22 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "bundle_jwks",
         run: bundle_jwks,
+    },
+    Target {
+        name: "token_claims",
+        run: token_claims,
+    },
+    Target {
+        name: "ca_config",
+        run: ca_config,
+    },
+    Target {
+        name: "ca_state",
+        run: ca_state,
+    },
+    Target {
+        name: "duration",
+        run: duration,
     },
 ];
 
