@@ -42,6 +42,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(20);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Calls at once on one connection; a starting ztunnel sends eight.
 const PER_CONNECTION: u32 = 256;
+/// What a peer may send unread, per call and per connection: strangers fill these before they are known.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 128 * 1024;
 const SELF_TEST: &str = "self_test";
 const TOKEN_REVIEW: &str = "token_review";
 
@@ -348,6 +351,8 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .max_concurrent_streams(PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_pending_accept_reset_streams(Some(64))
         .http2_max_header_list_size(64 * 1024)
         .add_service(IstioCertificateServiceServer::new(issuing).max_decoding_message_size(MAX_MESSAGE))

@@ -1,1 +1,20 @@
-//! t
+//! The whole system as processes: real binaries, an in-memory cluster, real Envoys. Each test has its
+//! own of everything; no port is fixed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test as the test itself does"
+)]
+
+mod system {
+    mod ca_bounds;
+    mod ca_csrs;
+    mod ca_istio;
+    mod ca_issuing;
+    mod ca_life;
+    mod ca_reviews;
+    mod ca_roots;
+    mod ca_tokens;
+}

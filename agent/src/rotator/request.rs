@@ -1,0 +1,144 @@
+//! One request: a fresh key, a CSR without names, and an answer that is ours and verifies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signet_certs::csr::request as csr_for;
+use signet_certs::{SigningKey, SpiffeId, TrustBundle, TrustDomain, X509Svid};
+use signet_runtime::Clock;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::ca_client::{CaClient, Failure, FailureKind};
+use crate::svids::Verified;
+
+/// How long an SVID waits for the bundle it verifies under. While a root is rotated the two come over
+/// different streams, moments apart.
+const BUNDLE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// An SVID that verified a moment ago.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    /// Chain and key.
+    pub(super) svid: X509Svid,
+    /// The roots that came with it, as PEM.
+    pub(super) roots_pem: String,
+}
+
+/// What a request needs.
+#[derive(Clone)]
+pub(super) struct Requester {
+    /// The CA.
+    pub(super) ca: CaClient,
+    /// Our trust domain.
+    pub(super) domain: TrustDomain,
+    /// The life asked for.
+    pub(super) ttl: Duration,
+    /// The newest bundle.
+    pub(super) bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
+    /// Wall time.
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Requester {
+    /// Asks once. The identity is named by the CA; one that differs from the identity held before, or
+    /// from the one our token claims, is refused.
+    pub(super) async fn request(mut self, previous: Option<SpiffeId>) -> Result<Fresh, Failure> {
+        let internal = |text: String| Failure::new(FailureKind::Internal, text);
+        let key = Arc::new(SigningKey::generate().map_err(|e| internal(e.to_string()))?);
+        let csr = csr_for(&key, None).map_err(|e| internal(e.to_string()))?;
+        let claimed = self.ca.claimed_identity();
+        let answer = self.ca.create_certificate(csr, self.ttl).await?;
+        check_identity(
+            answer.chain.id(),
+            &self.domain,
+            previous.as_ref(),
+            claimed.as_ref(),
+        )
+        .map_err(|text| Failure::new(FailureKind::BadAnswer, text))?;
+        let svid = X509Svid::new(answer.chain, key)
+            .map_err(|e| Failure::new(FailureKind::BadAnswer, e.to_string()))?;
+        self.verify(&svid).await?;
+        Ok(Fresh {
+            svid,
+            roots_pem: answer.roots_pem,
+        })
+    }
+
+    async fn verify(&mut self, svid: &X509Svid) -> Result<(), Failure> {
+        let patience_ends = Instant::now() + BUNDLE_PATIENCE;
+        loop {
+            let bundle = self.bundles.borrow_and_update().clone();
+            let failure = match bundle {
+                None => Failure::new(
+                    FailureKind::NoBundle,
+                    "the CA issued an svid but has sent no bundle yet",
+                ),
+                Some(bundle) => {
+                    let (now, sequence) = (self.clock.now(), bundle.sequence());
+                    match Verified::check(svid.clone(), bundle, now, now) {
+                        Ok(_) => return Ok(()),
+                        Err(error) => Failure::new(
+                            FailureKind::NotVerified,
+                            format!(
+                                "the svid does not verify under the bundle (sequence {sequence}): {error}"
+                            ),
+                        ),
+                    }
+                }
+            };
+            match tokio::time::timeout_at(patience_ends, self.bundles.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(failure),
+            }
+        }
+    }
+}
+
+fn check_identity(
+    answered: &SpiffeId,
+    domain: &TrustDomain,
+    previous: Option<&SpiffeId>,
+    claimed: Option<&SpiffeId>,
+) -> Result<(), String> {
+    if !answered.is_in(domain) {
+        return Err(format!(
+            "the CA answered with {answered}, which is not in the trust domain {domain}"
+        ));
+    }
+    match previous.or(claimed) {
+        Some(expected) if expected != answered => Err(format!(
+            "the CA answered with {answered}, but this agent is {expected}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_for_another_identity_is_refused_naming_both() {
+        let domain: TrustDomain = "cluster.local".parse().unwrap();
+        let id = |text: &str| text.parse::<SpiffeId>().unwrap();
+        let (ours, other) = (
+            id("spiffe://cluster.local/ns/a/sa/x"),
+            id("spiffe://cluster.local/ns/a/sa/y"),
+        );
+        assert_eq!(check_identity(&ours, &domain, None, None), Ok(()));
+        assert_eq!(check_identity(&ours, &domain, Some(&ours), Some(&ours)), Ok(()));
+        for (previous, claimed) in [(Some(&ours), None), (None, Some(&ours))] {
+            assert_eq!(
+                check_identity(&other, &domain, previous, claimed).unwrap_err(),
+                "the CA answered with spiffe://cluster.local/ns/a/sa/y, but this agent is \
+                 spiffe://cluster.local/ns/a/sa/x"
+            );
+        }
+        let foreign = check_identity(&id("spiffe://elsewhere/ns/a/sa/x"), &domain, None, None).unwrap_err();
+        assert!(
+            foreign.ends_with("which is not in the trust domain cluster.local"),
+            "{foreign}"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! The agent as its neighbours see it: a real SDS client over its socket, a CA of this process above
+//! it, an operator at its admin socket.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod admin;
+mod fake_ca;
+mod harness;
+mod machines;
+mod output;
+mod rotation;
+mod sds;
+mod socket;

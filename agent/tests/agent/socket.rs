@@ -1,0 +1,100 @@
+//! Who is admitted to the workload socket, and what a restart costs.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+
+use crate::fake_ca::{FakeCa, Mood};
+use crate::harness::{Agent, Sotw, eventually};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_user_who_is_not_allowed_is_closed_out_and_counted() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let other = signet_runtime::socket::own_uid().wrapping_add(1);
+    let agent = Agent::start(&ca, &format!("allowed_uids: [{other}]\n"));
+    agent.svid(|_| true).await;
+    let mut stream = UnixStream::connect(agent.path("work/agent.sock")).await.unwrap();
+    let read = stream.read(&mut [0; 1]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    let metrics = agent.metrics().await;
+    assert!(
+        metrics.contains("signet_agent_workload_connections_total{outcome=\"refused_uid\"} 1"),
+        "{metrics}"
+    );
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn at_the_end_streams_close_as_unavailable_and_the_sockets_are_gone() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let agent = Agent::start(&ca, "");
+    agent.svid(|_| true).await;
+    let channel = agent.channel().await;
+    let mut sotw = Sotw::ask(&channel, &["default"]).await;
+    let first = sotw.next().await.unwrap();
+    sotw.ack(&first, &["default"]).await;
+    let ended = tokio::spawn(async move { sotw.next().await.unwrap_err() });
+    let dir = agent.stop().await;
+    let status = ended.await.unwrap();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(
+        status.message(),
+        "the agent is shutting down; secrets stay valid, connect again"
+    );
+    assert!(!dir.path().join("work/agent.sock").exists());
+    assert!(!dir.path().join("admin/admin.sock").exists());
+}
+
+#[tokio::test]
+async fn a_client_gets_its_secret_from_the_agent_that_comes_after() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let agent = Agent::start(&ca, "");
+    agent.svid(|_| true).await;
+    let dir = agent.stop().await;
+    let agent = Agent::start_in(dir, &format!("ca_address: 127.0.0.1:{}\n", ca.address.port()));
+    let channel = agent.channel().await;
+    let mut sotw = Sotw::ask(&channel, &["default"]).await;
+    assert_eq!(sotw.next().await.unwrap().resources.len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_occupied_socket_path_stops_the_start_with_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("work")).unwrap();
+    std::fs::write(dir.path().join("work/agent.sock"), "precious").unwrap();
+    let yaml = format!(
+        "socket: {0}/work/agent.sock\nadmin_socket: {0}/admin/admin.sock\nmetrics_listen: 127.0.0.1:0\n",
+        dir.path().display()
+    );
+    let config =
+        signet_agent::config::Config::check(signet_runtime::config::from_text(&yaml).unwrap()).unwrap();
+    let clock = std::sync::Arc::new(signet_runtime::SystemClock);
+    let error = signet_agent::run::run(config, clock, std::future::pending())
+        .await
+        .unwrap_err();
+    assert!(
+        error.ends_with("exists and is no socket; move it away or choose another path"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn connections_that_end_give_their_place_back() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let agent = Agent::start(&ca, "");
+    agent.svid(|_| true).await;
+    for _ in 0..300 {
+        drop(UnixStream::connect(agent.path("work/agent.sock")).await.unwrap());
+    }
+    eventually("all places to be free", || async {
+        let metrics = agent.metrics().await;
+        let all = metrics.contains("signet_agent_workload_connections_total{outcome=\"admitted\"} 300");
+        (all && metrics.contains("signet_agent_workload_connections_open 0")).then_some(())
+    })
+    .await;
+    agent.stop().await;
+}

@@ -1,0 +1,138 @@
+//! `signet dev`: a system in the foreground, until interrupted.
+
+use std::path::PathBuf;
+
+use signet_certs::UnixTime;
+use signet_runtime::shutdown::signalled;
+use signet_runtime::socket::private_directory;
+
+use super::guard::Guard;
+use super::system::{DEMO_ACCOUNT, DEMO_NAMESPACE, Ready, System, SystemError, SystemOptions};
+use crate::Shell;
+use crate::args::DevArgs;
+use crate::fault::{Answer, Fault};
+use crate::print::{Page, View};
+
+impl View for Ready {
+    fn page(&self, page: &mut Page, _now: UnixTime) {
+        let path = |path: &std::path::Path| path.display().to_string();
+        page.fact("kubeconfig", path(&self.kubeconfig));
+        page.fact("CA", &*self.ca_address);
+        page.fact("CA roots", path(&self.ca_root));
+        page.fact("CA admin socket", path(&self.ca_admin_socket));
+        page.fact("CA metrics", format!("{}/metrics", self.ca_metrics));
+        page.fact("workload", format!("{DEMO_NAMESPACE}/{DEMO_ACCOUNT}"));
+        page.fact("workload token", path(&self.token));
+        page.fact("agent socket (SDS)", path(&self.agent_socket));
+        page.fact("agent admin socket", path(&self.admin_socket));
+        page.fact("agent metrics", format!("{}/metrics", self.agent_metrics));
+        page.gap();
+        page.heading("Try next, in another terminal");
+        let quoted = |p: &std::path::Path| quote(&path(p));
+        page.line(format!(
+            "  signet svid watch --admin {}",
+            quoted(&self.admin_socket)
+        ));
+        page.line(format!(
+            "  signet svid request --ca {} --ca-root {} --token-file {} --out ./svid",
+            self.ca_address,
+            quoted(&self.ca_root),
+            quoted(&self.token)
+        ));
+        page.line(format!(
+            "  kubectl --kubeconfig {} get configmaps --all-namespaces",
+            quoted(&self.kubeconfig)
+        ));
+    }
+}
+
+pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Fault> {
+    let home = Home::open(args.dir)?;
+    let interrupted = signalled();
+    tokio::pin!(interrupted);
+    let guard = Guard::start()?;
+    let mut system = System::new(SystemOptions {
+        directory: home.path.clone(),
+        trust_domain: args.trust_domain,
+        svid_ttl: args.svid_ttl,
+    });
+    let outcome = async {
+        let ready = tokio::select! {
+            ready = system.start(|pid| guard.watch(pid)) => ready.map_err(fault)?,
+            _ = &mut interrupted => return Ok(Answer::Yes),
+        };
+        if args.json {
+            let line = serde_json::to_string(&ready).map_err(Fault::unanswered)?;
+            shell.printer.write(&(line + "\n"))?;
+        } else {
+            shell.show(&ready)?;
+        }
+        shell.say("ready; Ctrl-C ends it");
+        tokio::select! {
+            died = system.end() => Err(Fault::refused(died)),
+            signal = &mut interrupted => {
+                shell.say(format_args!("{}: stopping", signal.unwrap_or("no signals")));
+                Ok(Answer::Yes)
+            }
+        }
+    }
+    .await;
+    system.stop().await;
+    guard.dismiss().await;
+    home.close(outcome.is_ok());
+    outcome
+}
+
+/// A daemon that died is an answer; everything else never got that far.
+fn fault(error: SystemError) -> Fault {
+    match error {
+        SystemError::Process(died @ super::ProcessError::Ended { .. }) => Fault::refused(died),
+        other => Fault::unanswered(other),
+    }
+}
+
+/// The directory of a system: the operator's, or one of our own that goes with us.
+struct Home {
+    path: PathBuf,
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Home {
+    /// A directory that is already there keeps its permissions: what is private lies below it.
+    fn open(given: Option<PathBuf>) -> Result<Self, Fault> {
+        if let Some(path) = given {
+            if !path.is_dir() {
+                private_directory(&path)?;
+            }
+            let path = std::path::absolute(path)?;
+            return Ok(Self {
+                path,
+                temporary: None,
+            });
+        }
+        let temporary = tempfile::Builder::new().prefix("signet-dev-").tempdir()?;
+        Ok(Self {
+            path: temporary.path().to_owned(),
+            temporary: Some(temporary),
+        })
+    }
+
+    /// After a failure the logs are worth more than a tidy machine.
+    fn close(self, well: bool) {
+        if let Some(temporary) = self.temporary
+            && !well
+        {
+            let _ = temporary.keep();
+        }
+    }
+}
+
+/// For a shell, if it needs it.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':');
+    if text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,98 @@
+//! `signet`: sees and steers the parts. `signet dev` runs all of it on one machine.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`args`] | the command line |
+//! | [`svid`] | request, show, verify, watch, rotate |
+//! | [`bundle`] | trust bundles |
+//! | [`authority`] | the CA's authorities and the encrypted backup of its state |
+//! | [`token`] | what the CA will say to a token, and the fix |
+//! | [`dev`] | a whole system as child processes, for `signet dev` and for tests |
+//! | [`admin`] | the client of the admin sockets |
+//! | [`ca`] | the client of the CA's own services |
+//! | [`print`], [`times`], [`fault`] | pages and contracts, times, exit codes |
+//! | [`inputs`], [`kubernetes`] | files an operator names, clusters an operator names |
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod admin;
+pub mod args;
+pub mod authority;
+pub mod bundle;
+pub mod ca;
+pub mod dev;
+pub mod fault;
+#[cfg(test)]
+mod golden;
+pub mod inputs;
+pub mod kubernetes;
+pub mod print;
+pub mod svid;
+pub mod times;
+pub mod token;
+
+use std::sync::Arc;
+
+use clap::CommandFactory as _;
+use signet_runtime::{Clock, UnixTime};
+
+use args::{AuthorityCommand, BundleCommand, Cli, Command, SvidCommand, TokenCommand};
+use fault::{Answer, Fault};
+use print::Printer;
+
+/// What a command works with: the time, and where its data goes.
+pub struct Shell {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where data goes.
+    pub printer: Printer,
+}
+
+impl Shell {
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// Shows a view.
+    ///
+    /// # Errors
+    /// As [`Printer::show`].
+    pub fn show(&mut self, view: &impl print::View) -> Result<(), Fault> {
+        let now = self.now();
+        self.printer.show(view, now)
+    }
+
+    /// Words for people, on stderr. They carry no data, so nothing depends on their arrival.
+    pub fn say(&self, words: impl std::fmt::Display) {
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "{words}");
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// A [`Fault`] when there is nothing to show; its text is for stderr.
+pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
+    match cli.command {
+        Command::Svid(SvidCommand::Request(args)) => svid::request::run(args, shell).await,
+        Command::Svid(SvidCommand::Show(args)) => svid::show::run(&args, shell).await,
+        Command::Svid(SvidCommand::Verify(args)) => svid::verify::run(args, shell),
+        Command::Svid(SvidCommand::Watch(args)) => svid::watch::run(&args, shell).await,
+        Command::Svid(SvidCommand::Rotate(args)) => svid::rotate::run(&args, shell).await,
+        Command::Bundle(BundleCommand::Show(args)) => bundle::run(args, shell).await,
+        Command::Authority(AuthorityCommand::Show(args)) => authority::show::run(&args, shell).await,
+        Command::Authority(AuthorityCommand::Export(args)) => authority::export(&args, shell).await,
+        Command::Authority(AuthorityCommand::Restore(args)) => authority::restore(&args, shell).await,
+        Command::Token(TokenCommand::Check(args)) => token::run(&args, shell).await,
+        Command::Dev(args) => dev::command::run(args, shell).await,
+        Command::DevGuard => dev::guard::run(),
+        Command::Completions { shell: kind } => {
+            let mut script = Vec::new();
+            clap_complete::generate(kind, &mut Cli::command(), "signet", &mut script);
+            shell.printer.write(&String::from_utf8_lossy(&script))?;
+            Ok(Answer::Yes)
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The images: the Dockerfile names what exists, and the programs need nothing else to run.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use signet_tests::dir::Dir;
+use signet_tests::kube::manifests::{repository, text};
+use signet_tests::peers;
+use signet_tests::process::program;
+
+use crate::api::root;
+use crate::elf::{Needs, needs};
+
+const DOCKERFILE: &str = "deploy/Dockerfile";
+
+/// The instructions, with continued lines joined.
+fn instructions() -> Vec<(String, Vec<String>)> {
+    let joined = text(DOCKERFILE).replace("\\\n", " ");
+    let lines = joined.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            (words.next().unwrap(), words.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_path_the_dockerfile_copies_exists() {
+    let mut seen = 0;
+    for (instruction, words) in instructions() {
+        if instruction != "COPY" || words[0].starts_with("--from") {
+            continue;
+        }
+        for path in &words[..words.len() - 1] {
+            assert!(repository().join(path).exists(), "{DOCKERFILE} copies {path}, which is not there");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "the copies were found");
+}
+
+#[test]
+fn the_dockerfile_copies_every_crate_of_the_workspace() {
+    let manifest = text("Cargo.toml");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let members: BTreeSet<String> =
+        members.trim_end_matches(']').split(',').map(|m| m.trim().trim_matches('"').to_owned()).collect();
+    let copied: BTreeSet<String> = instructions()
+        .into_iter()
+        .filter(|(instruction, words)| instruction == "COPY" && !words[0].starts_with("--from"))
+        .flat_map(|(_, words)| words[..words.len() - 1].to_vec())
+        .collect();
+    let missing: Vec<_> = members.difference(&copied).collect();
+    assert!(missing.is_empty(), "cargo needs every member to build one: {missing:?}");
+}
+
+#[test]
+fn every_image_starts_from_nothing_and_holds_the_command_line_tool() {
+    let all = instructions();
+    let stages: Vec<&[(String, Vec<String>)]> = all
+        .iter()
+        .enumerate()
+        .filter(|(_, (instruction, _))| instruction == "FROM")
+        .map(|(start, _)| {
+            let rest = &all[start + 1..];
+            let length = rest.iter().position(|(i, _)| i == "FROM").unwrap_or(rest.len());
+            &all[start..=start + length]
+        })
+        .collect();
+    let images: Vec<_> = stages.iter().filter(|stage| stage[0].1[0] == "scratch").collect();
+    assert_eq!(stages.len() - images.len(), 1, "one stage builds, the others are images");
+    for image in images {
+        let name = &image[0].1[2];
+        let word = |wanted: &str| image.iter().find(|(i, _)| i == wanted).map(|(_, words)| words.join(" "));
+        assert_eq!(word("USER").as_deref(), Some("65532:65532"), "{name}");
+        assert_eq!(word("ENTRYPOINT"), Some(format!("[\"/usr/local/bin/signet-{name}\"]")));
+        let copied: Vec<&String> = image.iter().filter(|(i, _)| i == "COPY").flat_map(|(_, w)| w).collect();
+        for program in ["signet", &format!("signet-{name}")] {
+            assert!(copied.iter().any(|path| path.ends_with(&format!("/{program}"))), "{name} holds {program}");
+        }
+    }
+}
+
+#[test]
+fn the_programs_are_static() {
+    for name in ["signet", "signet-ca", "signet-agent"] {
+        let file = std::fs::read(program(name)).unwrap();
+        assert_eq!(needs(&file), Needs::default(), "{name} needs a loader or libraries");
+    }
+    // The measure itself: this test is no static program.
+    let own = needs(&std::fs::read(std::env::current_exe().unwrap()).unwrap());
+    assert!(own.loader && own.libraries > 0, "{own:?}");
+}
+
+#[test]
+fn the_command_line_tool_resolves_names_with_nothing_but_itself_in_its_root() {
+    let alone = ["unshare", "--map-root-user", "chroot"];
+    if !peers::can(&[&alone[..], &["/", "true"]].concat(), "no user namespaces: unshare is refused") {
+        return;
+    }
+    let dir = Dir::new();
+    std::fs::copy(program("signet"), dir.join("signet")).unwrap();
+    let etc = dir.sub("etc");
+    assert!(etc.is_dir());
+    dir.write("etc/hosts", "127.0.0.1 ca.test\n");
+    dir.write("etc/nsswitch.conf", text("deploy/nsswitch.conf"));
+    dir.write("root-cert.pem", root("name.test").certificate().to_pem());
+    let run = |host: &str| {
+        let mut command = Command::new(alone[0]);
+        command.args(&alone[1..]).arg(dir.path()).arg("/signet");
+        command.args(["bundle", "show", "--ca-root", "/root-cert.pem", "--ca", host]);
+        let done = command.output().unwrap();
+        assert_eq!(done.status.code(), Some(2));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    // Nobody listens on port 1: the name was resolved, the connection was refused.
+    let refused = run("ca.test:1").to_lowercase();
+    assert!(refused.contains("refused"), "{refused}");
+}

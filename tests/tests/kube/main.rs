@@ -1,0 +1,20 @@
+//! What is deployed and documented: manifests, images, alerts and documents against the programs, and
+//! the programs against a real API server.
+//!
+//! The tests of [`api`] need kube-apiserver and etcd and run in `make test-kube`; the others need no
+//! peer and run everywhere.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test as the test itself does"
+)]
+
+mod alerts;
+mod api;
+mod documents;
+mod elf;
+mod images;
+mod manifests;
+mod registered;

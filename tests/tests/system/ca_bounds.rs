@@ -1,0 +1,149 @@
+//! What strangers can make the CA do is bounded: calls, reviews, connections, bytes, time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use signet_devcluster::{Fault, FaultScope};
+use signet_tests::ca::{Ca, CaSetup};
+use signet_tests::client::{Ask, Dial};
+use signet_tests::cluster::Cluster;
+use signet_tests::tls;
+use signet_tests::wait::{SOON, until, within};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_past_the_bound_are_refused_at_once_with_a_hint_when_to_come_back() {
+    let cluster = Cluster::start();
+    let ca = CaSetup::new(&cluster).set("requests_in_flight", 4).start().await;
+    let tokens: Vec<String> = (0..12).map(|n| cluster.token("shop", &format!("cart-{n}"))).collect();
+    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_secs(1)));
+    let channel = Dial::default().channel(&ca).await;
+    let asks: Vec<Ask> = tokens.iter().map(|token| Ask::good().token(token)).collect();
+    let answers = join_all(asks.iter().map(|ask| ask.send(&channel))).await;
+    let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused.len(), 8);
+    for status in &refused {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert_eq!(status.message(), "the CA is busy; try again shortly");
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "500");
+    }
+    assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "overloaded"), 8);
+    // Places are given back.
+    Ask::good().token(&tokens[11]).send(&channel).await.unwrap();
+    assert_eq!(ca.scrape().await.value("signet_ca_requests_in_flight", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_peer_cannot_hold_all_reviews() {
+    let cluster = Cluster::start();
+    let ca = CaSetup::new(&cluster).set("reviews_in_flight", 4).set("review_timeout", "600ms").start().await;
+    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
+    let asks: Vec<Ask> =
+        (0..4).map(|n| Ask::good().token(&cluster.token("shop", &format!("cart-{n}")))).collect();
+    let before = cluster.api.counts().token_reviews();
+    let channel = Dial::default().channel(&ca).await;
+    let answers = join_all(asks.iter().map(|ask| ask.send(&channel))).await;
+    let codes: Vec<Code> = answers.into_iter().map(|answer| answer.unwrap_err().code()).collect();
+    // A share of one in four: one review hung, the others waited for it.
+    assert!(codes.contains(&Code::Unavailable) && codes.contains(&Code::ResourceExhausted), "{codes:?}");
+    assert!(cluster.api.counts().token_reviews() - before < 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_past_the_bound_are_closed_and_counted() {
+    let cluster = Cluster::start();
+    let ca = CaSetup::new(&cluster).set("connections", 3).start().await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(tls::connect(&ca.address, None).await.unwrap());
+    }
+    until("three connections", SOON, async || ca.scrape().await.value("signet_ca_connections", &[]) >= 3.0).await;
+    tls::connect(&ca.address, None).await.unwrap_err();
+    assert!(ca.scrape().await.outcome("signet_ca_connection_faults_total", "too_many") >= 1);
+    held.clear();
+    until("a free place", SOON, async || tls::connect(&ca.address, None).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn issuance_works_beside_two_thousand_idle_connections() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let mut idle = Vec::new();
+    while idle.len() < 2_000 {
+        for stream in join_all((0..50).map(|_| tls::connect(&ca.address, None))).await {
+            idle.push(stream.unwrap());
+        }
+    }
+    until("all of them", SOON, async || ca.scrape().await.value("signet_ca_connections", &[]) >= 2_000.0).await;
+    let token = cluster.token("shop", "cart");
+    for _ in 0..3 {
+        within("an answer", Duration::from_secs(3), Ask::good().token(&token).at(&ca)).await.unwrap();
+    }
+    drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_finish_its_handshake_is_let_go() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let mut silent = TcpStream::connect(&ca.address).await.unwrap();
+    let mut rest = Vec::new();
+    let read = within("the end of the connection", Duration::from_secs(20), silent.read_to_end(&mut rest)).await;
+    assert_eq!(read.unwrap_or(0), 0);
+    assert_eq!(ca.scrape().await.outcome("signet_ca_connection_faults_total", "handshake_deadline"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_never_ends_is_given_up_and_holds_up_nobody() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let config = std::sync::Arc::new(Dial::default().config(&ca.roots().await));
+    let tcp = TcpStream::connect(&ca.address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from(signet_tests::ca::SERVER_NAME).unwrap();
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // A frame that promises a thousand bytes and brings three.
+    let (body, queue) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(1);
+    body.send(Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 3, 232, 10, 200, 7])))).await.unwrap();
+    let request = http::Request::post(format!(
+        "https://{}/istio.v1.auth.IstioCertificateService/CreateCertificate",
+        signet_tests::ca::SERVER_NAME
+    ))
+    .header("content-type", "application/grpc")
+    .header("te", "trailers")
+    .header("authorization", format!("Bearer {}", cluster.token("shop", "cart")))
+    .body(StreamBody::new(ReceiverStream::new(queue)))
+    .unwrap();
+    let slow = tokio::spawn(async move {
+        let answer = sender.send_request(request).await.unwrap();
+        let (parts, rest) = answer.into_parts();
+        let trailers = rest.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+        let status = parts.headers.get("grpc-status").or(trailers.get("grpc-status")).cloned();
+        status.unwrap().to_str().unwrap().to_owned()
+    });
+    Ask::good().token(&cluster.token("shop", "bank")).at(&ca).await.unwrap();
+    let status = within("the end of the slow call", Duration::from_secs(30), slow).await.unwrap();
+    assert!(["1", "4"].contains(&status.as_str()), "cancelled or past its deadline, not {status}");
+    drop(body);
+    connection.abort();
+    assert_eq!(ca.scrape().await.value("signet_ca_requests_in_flight", &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oversized_headers_are_refused() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let token = cluster.token("shop", "cart");
+    let status = Ask::good().token(&token).header("x-junk", &"x".repeat(200 * 1024)).at(&ca).await.unwrap_err();
+    assert_ne!(status.code(), Code::Ok);
+    Ask::good().token(&token).at(&ca).await.unwrap();
+}
