@@ -11,7 +11,7 @@ use std::time::Duration;
 use signet_certs::SpiffeId;
 use signet_certs::tls::{peer_id, refusal};
 use signet_runtime::shutdown::Tasks;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -20,8 +20,12 @@ use tonic::transport::server::Connected;
 
 use crate::metrics::Metrics;
 
-/// A peer that has not finished its handshake by then is let go.
+/// A peer that has not finished its handshake by then, or not begun to speak HTTP/2 as long after it, is
+/// let go.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// What every HTTP/2 client says first (RFC 9113 §3.4). It is read here, since a connection that waits
+/// for it can neither be pinged nor drained.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Wait after an accept that failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,8 +46,10 @@ impl Peer {
     }
 }
 
-/// A connection past its handshake. Its place among the bounded number is given back on drop.
+/// A connection past its handshake and the preface, which it gives again to its reader. Its place among
+/// the bounded number is given back on drop.
 pub struct Connection {
+    preface: &'static [u8],
     stream: TlsStream<TcpStream>,
     peer: Peer,
     _place: Place,
@@ -74,6 +80,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.preface.is_empty() {
+            let (now, later) = self.preface.split_at(self.preface.len().min(buf.remaining()));
+            buf.put_slice(now);
+            self.preface = later;
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -162,13 +174,21 @@ async fn handshake(
 ) -> Result<Connection, (&'static str, io::Error)> {
     stream.set_nodelay(true).map_err(|e| ("socket", e))?;
     let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
-    let stream = match done {
+    let mut stream = match done {
         Err(_) => return Err(("handshake_deadline", io::ErrorKind::TimedOut.into())),
         Ok(Err(error)) => return Err((tls_reason(&error), error)),
         Ok(Ok(stream)) => stream,
     };
+    let mut said = [0; PREFACE.len()];
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, stream.read_exact(&mut said)).await {
+        Err(_) => return Err(("silent", io::ErrorKind::TimedOut.into())),
+        Ok(Err(error)) => return Err((tls_reason(&error), error)),
+        Ok(Ok(_)) if said != *PREFACE => return Err(("not_http2", io::ErrorKind::InvalidData.into())),
+        Ok(Ok(_)) => {}
+    }
     let certificate = peer_id(stream.get_ref().1.peer_certificates());
     Ok(Connection {
+        preface: PREFACE,
         stream,
         peer: Peer {
             address: Some(address),

@@ -116,10 +116,11 @@ impl AgentSetup {
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
-    /// How it was set up.
-    pub setup: AgentSetup,
+    // Dropped first, while the log is still there to be shown.
     /// Its process.
     pub process: Process,
+    /// How it was set up.
+    pub setup: AgentSetup,
     /// Where its metrics are, `host:port`.
     pub metrics: String,
 }

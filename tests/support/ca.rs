@@ -170,10 +170,11 @@ impl CaSetup {
 /// A running CA.
 #[derive(Debug)]
 pub struct Ca {
-    /// How it was set up.
-    pub setup: CaSetup,
+    // Dropped first, while the log is still there to be shown.
     /// Its process.
     pub process: Process,
+    /// How it was set up.
+    pub setup: CaSetup,
     /// Where it serves gRPC, `host:port`.
     pub address: String,
     /// Where its metrics are, `host:port`.

@@ -6,7 +6,7 @@
 //! | [`dir`], [`process`], [`wait`] | temporary directories, child processes that never outlive a test, waiting for conditions |
 //! | [`cluster`], [`ca`], [`agent`], [`dev`], [`cli`] | the system's parts as processes |
 //! | [`admin`], [`metrics`], [`http`] | what they say of themselves |
-//! | [`client`], [`csrs`], [`openssl`] | a CA client that can misbehave, and what it sends |
+//! | [`client`], [`csrs`], [`plugged`], [`openssl`] | a CA client that can misbehave, and what it sends |
 //! | [`sds`], [`envoy`], [`tls`], [`load`] | the real peer, what it serves, and traffic through it |
 //! | [`kube`] | a real kube-apiserver, and signet installed in it from `deploy/` |
 //! | [`peers`], [`strace`], [`leaks`] | optional peers and skips, faults by the kernel, a search for secrets |
@@ -36,6 +36,7 @@ pub mod load;
 pub mod metrics;
 pub mod openssl;
 pub mod peers;
+pub mod plugged;
 pub mod process;
 pub mod sds;
 pub mod strace;

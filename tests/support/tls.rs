@@ -14,6 +14,10 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::Presented;
 
+/// What an HTTP/2 client says first, with settings that change nothing. A server that has read it waits
+/// for calls.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
 /// The certificates in PEM text.
 ///
 /// # Panics

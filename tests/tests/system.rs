@@ -10,10 +10,12 @@
 
 mod system {
     mod ca_bounds;
+    mod ca_crash;
     mod ca_csrs;
     mod ca_istio;
     mod ca_issuing;
     mod ca_life;
+    mod ca_plugged_in;
     mod ca_reviews;
     mod ca_roots;
     mod ca_tokens;

@@ -119,8 +119,10 @@ impl Home {
 
     /// After a failure the logs are worth more than a tidy machine.
     fn close(self, well: bool) {
+        let has_logs = self.path.join("ca/log").exists();
         if let Some(temporary) = self.temporary
             && !well
+            && has_logs
         {
             let _ = temporary.keep();
         }

@@ -13,7 +13,7 @@ use signet_tests::client::{Ask, Dial};
 use signet_tests::cluster::Cluster;
 use signet_tests::tls;
 use signet_tests::wait::{SOON, until, within};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -78,7 +78,9 @@ async fn issuance_works_beside_two_thousand_idle_connections() {
     let mut idle = Vec::new();
     while idle.len() < 2_000 {
         for stream in join_all((0..50).map(|_| tls::connect(&ca.address, None))).await {
-            idle.push(stream.unwrap());
+            let mut stream = stream.unwrap();
+            stream.write_all(tls::PREFACE).await.unwrap();
+            idle.push(stream);
         }
     }
     until("all of them", SOON, async || ca.scrape().await.value("signet_ca_connections", &[]) >= 2_000.0).await;
@@ -90,14 +92,24 @@ async fn issuance_works_beside_two_thousand_idle_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_does_not_finish_its_handshake_is_let_go() {
+async fn peers_that_do_not_get_to_speaking_http2_are_let_go() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
     let mut silent = TcpStream::connect(&ca.address).await.unwrap();
-    let mut rest = Vec::new();
-    let read = within("the end of the connection", Duration::from_secs(20), silent.read_to_end(&mut rest)).await;
-    assert_eq!(read.unwrap_or(0), 0);
-    assert_eq!(ca.scrape().await.outcome("signet_ca_connection_faults_total", "handshake_deadline"), 1);
+    let mut mute = tls::connect(&ca.address, None).await.unwrap();
+    let mut other = tls::connect(&ca.address, None).await.unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\nhost: signet-ca\r\n\r\n").await.unwrap();
+    let ended = async {
+        let mut rest = Vec::new();
+        let reads = (silent.read_to_end(&mut rest).await, mute.read_u8().await, other.read_u8().await);
+        assert_eq!(reads.0.unwrap_or(0), 0);
+        assert!(reads.1.is_err() && reads.2.is_err());
+    };
+    within("the end of the connections", Duration::from_secs(20), ended).await;
+    let scrape = ca.scrape().await;
+    for reason in ["handshake_deadline", "silent", "not_http2"] {
+        assert_eq!(scrape.outcome("signet_ca_connection_faults_total", reason), 1, "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,9 @@ use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::client::{Ask, Dial};
 use signet_tests::cluster::Cluster;
 use signet_tests::process::Signal;
+use signet_tests::tls::PREFACE;
 use signet_tests::wait::{SOON, until};
+use tokio::io::AsyncWriteExt as _;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_calls_under_way_finish_and_ends_with_zero() {
@@ -57,7 +59,14 @@ async fn open_idle_connections_and_bundle_watchers_do_not_hold_up_the_end() {
     let watch = AuthorityClient::new(channel).watch_bundle(WatchBundleRequest::default()).await;
     let mut watch = watch.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
-    let idle = signet_tests::tls::connect(&ca.address, None).await.unwrap();
+    // One that says nothing, one that began to say something, one that speaks and then rests.
+    let mut idle = Vec::new();
+    for said in [&b""[..], &PREFACE[..5], PREFACE] {
+        let mut stream = signet_tests::tls::connect(&ca.address, None).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        stream.flush().await.unwrap();
+        idle.push(stream);
+    }
     ca.process.signal(Signal::TERM);
     let status = ca.process.wait(Duration::from_secs(6)).await;
     assert_eq!(status.code(), Some(0));
@@ -80,7 +89,8 @@ async fn an_occupied_admin_socket_is_refused_and_left_alone() {
 
     std::fs::remove_file(&socket).unwrap();
     let ca = setup.start().await;
-    let second = CaSetup::new(&cluster).set("admin_socket", socket.display().to_string());
+    let other = Cluster::start();
+    let second = CaSetup::new(&other).set("admin_socket", socket.display().to_string());
     let said = second.refused().await;
     let expected = format!("another process serves {}; stop it or choose another path", socket.display());
     assert!(said.contains(&expected), "{said}");

@@ -72,7 +72,8 @@ async fn missing(server: &ApiServer, index: usize, right: &Right) {
     let (_, headline, refuses) = SIGNS.iter().find(|(short, ..)| *short == right.short()).unwrap();
     let installed = install(server, &format!("without-{index}"), Some(right)).await;
     occupied(server, &installed).await;
-    let mut ca = demanding(&installed).spawn();
+    let setup = demanding(&installed);
+    let mut ca = setup.spawn();
     let cause = format!("cannot {} resource \"{}\"", right.verb, right.resource);
     let seen = |log: String| log.lines().any(|line| line.contains(headline) && line.contains(&cause));
     until(&format!("{headline:?} and {cause:?} in one line"), SOON, async || seen(ca.output())).await;
