@@ -79,7 +79,7 @@ impl Authority {
     ) -> Result<Self, AuthorityError> {
         let template = Template::authority(domain, "root", key.public_key(), 1, window(life, now));
         let certificate = template
-            .self_sign(&RcgenKey::new(Arc::clone(&key))?)
+            .self_sign(&RcgenKey::new(Arc::clone(&key)))
             .map_err(Box::new)?;
         Self::new(key, certificate, Vec::new())
     }
@@ -112,7 +112,7 @@ impl Authority {
                 });
             }
         }
-        let issuer = issuer(&certificate, RcgenKey::new(key)?)?;
+        let issuer = issuer(&certificate, RcgenKey::new(key))?;
         Ok(Self {
             issuer,
             certificate,

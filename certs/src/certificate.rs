@@ -3,11 +3,13 @@
 //! Parsing is strict (I1, I4): trailing bytes, repeated extensions and undecodable known extensions
 //! fail the whole certificate. Judging the facts is left to [`crate::profile`] and [`crate::verify`].
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::der_parser::oid::Oid;
 use x509_parser::extensions::{GeneralName, ParsedExtension, SubjectAlternativeName};
 use x509_parser::prelude::FromDer;
 
@@ -17,6 +19,9 @@ use crate::key::{KeyError, PublicKey, hex};
 pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 /// Most names one certificate or request may carry.
 pub const MAX_NAMES: usize = 64;
+
+/// Most extensions one certificate may carry; real ones have about ten.
+pub const MAX_EXTENSIONS: usize = 64;
 
 /// Why bytes are not a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum CertificateError {
     /// A known extension that cannot be decoded.
     #[error("extension {0} cannot be decoded")]
     BadExtension(String),
+    /// More than [`MAX_EXTENSIONS`].
+    #[error("{0} extensions, at most {MAX_EXTENSIONS} are read")]
+    TooManyExtensions(usize),
     /// More than [`MAX_NAMES`] subject alternative names.
     #[error("{0} subject alternative names, at most {MAX_NAMES} are read")]
     TooManyNames(usize),
@@ -163,19 +171,16 @@ pub struct Name {
     pub text: String,
 }
 
-/// A parsed certificate. Owns its DER.
+/// A parsed certificate with its DER. Clones share both.
 #[derive(Clone, Debug)]
-pub struct Certificate {
+pub struct Certificate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     der: CertificateDer<'static>,
-    serial: Vec<u8>,
-    validity: (UnixTime, UnixTime),
-    subject: Name,
-    issuer: Name,
-    public_key: Result<PublicKey, KeyError>,
-    names: Names,
-    constraints: Constraints,
-    key_ids: (Option<String>, Option<String>),
-    signature_algorithm: String,
+    facts: Facts,
+    /// Made when first asked for: issuing authorities and roots are sent with every answer.
+    pem: OnceLock<String>,
 }
 
 impl Certificate {
@@ -195,7 +200,11 @@ impl Certificate {
             }
             facts(&cert)?
         };
-        Ok(parsed.with_der(der))
+        Ok(Self(Arc::new(Inner {
+            der,
+            facts: parsed,
+            pem: OnceLock::new(),
+        })))
     }
 
     /// Reads every `CERTIFICATE` block of a PEM text, in order. Other blocks are refused: a private
@@ -221,55 +230,58 @@ impl Certificate {
     /// The certificate's DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
-        &self.der
+        &self.0.der
     }
 
     /// The certificate as one PEM block, newline-terminated.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        crate::der::pem("CERTIFICATE", &self.der)
+        self.0
+            .pem
+            .get_or_init(|| crate::der::pem("CERTIFICATE", &self.0.der))
+            .clone()
     }
 
     /// The serial number, big-endian, as it stands in the certificate.
     #[must_use]
     pub fn serial(&self) -> &[u8] {
-        &self.serial
+        &self.0.facts.serial
     }
 
     /// The serial number in lower-case hex.
     #[must_use]
     pub fn serial_hex(&self) -> String {
-        hex(&self.serial)
+        hex(&self.0.facts.serial)
     }
 
     /// First second of validity.
     #[must_use]
     pub fn not_before(&self) -> UnixTime {
-        self.validity.0
+        self.0.facts.validity.0
     }
 
     /// Last second of validity.
     #[must_use]
     pub fn not_after(&self) -> UnixTime {
-        self.validity.1
+        self.0.facts.validity.1
     }
 
     /// The subject.
     #[must_use]
     pub fn subject(&self) -> &Name {
-        &self.subject
+        &self.0.facts.subject
     }
 
     /// The issuer.
     #[must_use]
     pub fn issuer(&self) -> &Name {
-        &self.issuer
+        &self.0.facts.issuer
     }
 
     /// Whether subject and issuer are the same name. Says nothing about the signature.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
-        self.subject.der == self.issuer.der
+        self.0.facts.subject.der == self.0.facts.issuer.der
     }
 
     /// The public key, or why it is not accepted.
@@ -277,41 +289,42 @@ impl Certificate {
     /// # Errors
     /// The [`KeyError`] that judging the key gave.
     pub fn public_key(&self) -> Result<&PublicKey, &KeyError> {
-        self.public_key.as_ref()
+        self.0.facts.public_key.as_ref()
     }
 
     /// Subject alternative names.
     #[must_use]
     pub fn names(&self) -> &Names {
-        &self.names
+        &self.0.facts.names
     }
 
     /// What the key is for.
     #[must_use]
     pub fn constraints(&self) -> &Constraints {
-        &self.constraints
+        &self.0.facts.constraints
     }
 
     /// Subject key identifier in hex, if present: how an authority is named in logs.
     #[must_use]
     pub fn subject_key_id(&self) -> Option<&str> {
-        self.key_ids.0.as_deref()
+        self.0.facts.key_ids.0.as_deref()
     }
 
     /// Authority key identifier in hex, if present.
     #[must_use]
     pub fn authority_key_id(&self) -> Option<&str> {
-        self.key_ids.1.as_deref()
+        self.0.facts.key_ids.1.as_deref()
     }
 
     /// Dotted OID of the signature algorithm.
     #[must_use]
     pub fn signature_algorithm(&self) -> &str {
-        &self.signature_algorithm
+        &self.0.facts.signature_algorithm
     }
 }
 
-/// Everything but the DER, which the caller still borrows.
+/// Everything but the DER.
+#[derive(Debug)]
 struct Facts {
     serial: Vec<u8>,
     validity: (UnixTime, UnixTime),
@@ -324,33 +337,22 @@ struct Facts {
     signature_algorithm: String,
 }
 
-impl Facts {
-    fn with_der(self, der: CertificateDer<'static>) -> Certificate {
-        Certificate {
-            der,
-            serial: self.serial,
-            validity: self.validity,
-            subject: self.subject,
-            issuer: self.issuer,
-            public_key: self.public_key,
-            names: self.names,
-            constraints: self.constraints,
-            key_ids: self.key_ids,
-            signature_algorithm: self.signature_algorithm,
-        }
-    }
-}
-
 fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
     let tbs = &cert.tbs_certificate;
     let mut names = Names::default();
     let mut constraints = Constraints::default();
     let mut key_ids = (None, None);
-    let mut seen = std::collections::HashSet::new();
-    for extension in tbs.extensions() {
-        let oid = extension.oid.to_id_string();
-        if !seen.insert(oid.clone()) {
-            return Err(CertificateError::RepeatedExtension(oid));
+    if tbs.extensions().len() > MAX_EXTENSIONS {
+        return Err(CertificateError::TooManyExtensions(tbs.extensions().len()));
+    }
+    for (place, extension) in tbs.extensions().iter().enumerate() {
+        if tbs
+            .extensions()
+            .iter()
+            .take(place)
+            .any(|earlier| earlier.oid == extension.oid)
+        {
+            return Err(CertificateError::RepeatedExtension(extension.oid.to_id_string()));
         }
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(san) => names = Names::read(san, extension.critical)?,
@@ -358,8 +360,10 @@ fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
             ParsedExtension::AuthorityKeyIdentifier(id) => {
                 key_ids.1 = id.key_identifier.as_ref().map(|id| hex(id.0));
             }
-            ParsedExtension::ParseError { .. } => return Err(CertificateError::BadExtension(oid)),
-            parsed => constraints.read(parsed, extension.critical, oid),
+            ParsedExtension::ParseError { .. } => {
+                return Err(CertificateError::BadExtension(extension.oid.to_id_string()));
+            }
+            parsed => constraints.read(parsed, extension.critical, &extension.oid),
         }
     }
     Ok(Facts {
@@ -385,7 +389,7 @@ fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
 }
 
 impl Constraints {
-    fn read(&mut self, parsed: &ParsedExtension<'_>, critical: bool, oid: String) {
+    fn read(&mut self, parsed: &ParsedExtension<'_>, critical: bool, oid: &Oid<'_>) {
         match parsed {
             ParsedExtension::BasicConstraints(basic) => {
                 self.basic = Some(BasicConstraints {
@@ -411,7 +415,7 @@ impl Constraints {
                 });
             }
             ParsedExtension::NameConstraints(_) => self.has_name_constraints = true,
-            _ if critical => self.unknown_critical.push(oid),
+            _ if critical => self.unknown_critical.push(oid.to_id_string()),
             _ => {}
         }
     }

@@ -217,7 +217,7 @@ fn prove_possession(csr: &X509CertificationRequest<'_>, key: &PublicKey) -> Resu
         (KeyKind::Rsa(_), "1.2.840.113549.1.1.13") => &signature::RSA_PKCS1_2048_8192_SHA512,
         (key, _) => return Err(CsrError::Algorithm { algorithm: oid, key }),
     };
-    UnparsedPublicKey::new(algorithm, key.raw_bits()?)
+    UnparsedPublicKey::new(algorithm, key.raw_bits())
         .verify(csr.certification_request_info.raw, &csr.signature_value.data)
         .map_err(|_| CsrError::UnprovenKey)
 }
@@ -234,7 +234,7 @@ pub fn request(key: &std::sync::Arc<SigningKey>, id: Option<&SpiffeId>) -> Resul
             crate::issue::uri_san(id.as_str()).map_err(|_| CsrError::Malformed("id is not ASCII".into()))?,
         ];
     }
-    let signer = crate::key::RcgenKey::new(std::sync::Arc::clone(key))?;
+    let signer = crate::key::RcgenKey::new(std::sync::Arc::clone(key));
     let csr = params
         .serialize_request(&signer)
         .map_err(|_| CsrError::Key(KeyError::Sign))?;

@@ -224,11 +224,9 @@ impl Template {
     /// Signs with `authority`, for `key`.
     pub(crate) fn sign(mut self, key: &PublicKey, authority: &Authority) -> Result<Certificate, IssueError> {
         self.params.serial_number = Some(random_serial()?);
-        let spki = rcgen::SubjectPublicKeyInfo::from_der(key.spki_der())
-            .map_err(|e| IssueError::Write(e.to_string()))?;
         let written = self
             .params
-            .signed_by(&spki, authority.issuer())
+            .signed_by(key, authority.issuer())
             .map_err(|e| IssueError::Write(e.to_string()))?;
         let built = Certificate::from_der(written.der().clone())?;
         let subject = &authority.certificate().subject().der;

@@ -70,8 +70,18 @@ impl fmt::Display for KeyKind {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     spki: Arc<[u8]>,
+    /// How many bytes at the end of the SPKI are the key itself.
+    bits: usize,
     kind: KeyKind,
 }
+
+/// The three kinds that make up nearly all keys have SPKIs of one fixed form (RFC 5480 §2, RFC 8410
+/// §4): head, then the key. The head ends with the bit string's count of unused bits.
+const FIXED_FORMS: &[(KeyKind, &[u8], usize)] = &[
+    (KeyKind::P256, b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00", 65),
+    (KeyKind::P384, b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00", 97),
+    (KeyKind::Ed25519, b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", 32),
+];
 
 impl PublicKey {
     /// Reads a DER `SubjectPublicKeyInfo`, bounded to 2 KiB.
@@ -82,17 +92,32 @@ impl PublicKey {
         if der.len() > MAX_SPKI_BYTES {
             return Err(KeyError::Malformed(format!("{} bytes of public key", der.len())));
         }
+        for (kind, head, bits) in FIXED_FORMS {
+            let uncompressed = |key: &[u8]| *kind == KeyKind::Ed25519 || key.first() == Some(&4);
+            if der
+                .strip_prefix(*head)
+                .is_some_and(|key| key.len() == *bits && uncompressed(key))
+            {
+                return Ok(Self {
+                    spki: der.into(),
+                    bits: *bits,
+                    kind: *kind,
+                });
+            }
+        }
         let (rest, spki) =
             SubjectPublicKeyInfo::from_der(der).map_err(|e| KeyError::Malformed(e.to_string()))?;
         if !rest.is_empty() {
             return Err(KeyError::Malformed("bytes after the key".into()));
         }
         let kind = kind_of(&spki)?;
+        let bits = spki.subject_public_key.data.len();
         // rcgen reads the key again when it writes it; a key it cannot carry is refused here, once.
         rcgen::SubjectPublicKeyInfo::from_der(der)
             .map_err(|_| KeyError::Unsupported(spki.algorithm.algorithm.to_string()))?;
         Ok(Self {
             spki: der.into(),
+            bits,
             kind,
         })
     }
@@ -117,10 +142,24 @@ impl PublicKey {
     }
 
     /// The raw key bits (a point, or an RSAPublicKey structure), as signature checks want them.
-    pub(crate) fn raw_bits(&self) -> Result<Vec<u8>, KeyError> {
-        let (_, spki) =
-            SubjectPublicKeyInfo::from_der(&self.spki).map_err(|e| KeyError::Malformed(e.to_string()))?;
-        Ok(spki.subject_public_key.data.to_vec())
+    pub(crate) fn raw_bits(&self) -> &[u8] {
+        self.spki.get(self.spki.len() - self.bits..).unwrap_or_default()
+    }
+}
+
+/// rcgen writes the key from its parts; every kind accepted has one algorithm identifier.
+impl rcgen::PublicKeyData for PublicKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.raw_bits()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        match self.kind {
+            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+            KeyKind::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
+        }
     }
 }
 
@@ -295,53 +334,48 @@ impl fmt::Debug for SigningKey {
 }
 
 /// rcgen signs through this: it sees the key only as something that can sign.
-pub(crate) struct RcgenKey {
-    key: Arc<SigningKey>,
-    bits: Vec<u8>,
-    algorithm: &'static rcgen::SignatureAlgorithm,
-}
+pub(crate) struct RcgenKey(Arc<SigningKey>);
 
 impl RcgenKey {
-    pub(crate) fn new(key: Arc<SigningKey>) -> Result<Self, KeyError> {
-        let algorithm = match key.public.kind {
-            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
-            KeyKind::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
-        };
-        let bits = key.public.raw_bits()?;
-        Ok(Self { key, bits, algorithm })
+    pub(crate) fn new(key: Arc<SigningKey>) -> Self {
+        Self(key)
     }
 
     pub(crate) fn key(&self) -> &Arc<SigningKey> {
-        &self.key
+        &self.0
     }
 }
 
 impl rcgen::PublicKeyData for RcgenKey {
     fn der_bytes(&self) -> &[u8] {
-        &self.bits
+        self.0.public.der_bytes()
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        self.algorithm
+        self.0.public.algorithm()
     }
 }
 
 impl rcgen::SigningKey for RcgenKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.key.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
+        self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 
 /// Lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-            let _ = write!(text, "{b:02x}");
-            text
+    let digit = |nibble: u8| {
+        char::from(if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'a' + nibble - 10
         })
+    };
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }

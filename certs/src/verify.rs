@@ -301,9 +301,9 @@ fn check_signature(lower: &Certificate, upper: &Certificate) -> Result<(), Verif
             && algorithm.public_key_alg_id().as_ref() == key_algorithm
     };
     let algorithm = ALGORITHMS.iter().find(fits).ok_or(VerifyError::WeakSignature)?;
-    let key_bits = key.raw_bits().map_err(|_| VerifyError::WeakSignature)?;
+    let key_bits = key.raw_bits();
     algorithm
-        .verify_signature(&key_bits, signed, signature)
+        .verify_signature(key_bits, signed, signature)
         .map_err(|_| VerifyError::Signature)
 }
 

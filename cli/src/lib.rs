@@ -10,7 +10,7 @@
 //! | [`dev`] | a whole system as child processes, for `signet dev` and for tests |
 //! | [`admin`] | the client of the admin sockets |
 //! | [`ca`] | the client of the CA's own services |
-//! | [`print`], [`times`], [`fault`] | pages and contracts, times, exit codes |
+//! | [`mod@print`], [`times`], [`fault`] | pages and contracts, times, exit codes |
 //! | [`inputs`], [`kubernetes`] | files an operator names, clusters an operator names |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
 

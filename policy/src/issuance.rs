@@ -83,13 +83,21 @@ pub fn decide(caller: &Caller, asked: Asked<'_>, domain: &TrustDomain) -> Result
     }
     match asked.impersonated {
         Some(requested) if requested != own.as_str() => Err(Denied::ImpersonationDisabled {
-            requested: requested.to_owned(),
+            requested: named(requested),
             own,
         }),
         _ => Ok(IssuancePermit {
             id: own,
             account: caller.account().clone(),
         }),
+    }
+}
+
+/// A stranger's text, if it is an identity. Anything else may be a secret in the wrong field.
+fn named(requested: &str) -> String {
+    match requested.parse::<SpiffeId>() {
+        Ok(id) => id.to_string(),
+        Err(fault) => format!("what is no SPIFFE ID ({fault})"),
     }
 }
 
@@ -128,6 +136,19 @@ mod tests {
             denied.to_string(),
             "impersonation of spiffe://cluster.local/ns/shop/sa/bank is not enabled on this CA; \
              spiffe://cluster.local/ns/shop/sa/cart may ask only for itself"
+        );
+    }
+
+    #[test]
+    fn what_is_no_identity_is_not_repeated() {
+        let asked = Asked {
+            impersonated: Some("eyJhbGciOi.secret.part"),
+            certificate: None,
+        };
+        let denied = decide(&caller(), asked, &domain()).unwrap_err().to_string();
+        assert!(
+            denied.starts_with("impersonation of what is no SPIFFE ID (") && !denied.contains("secret"),
+            "{denied}"
         );
     }
 

@@ -38,10 +38,23 @@ const HERD: usize = 10_000;
 /// Connections the herd comes over: an agent per node.
 const HERD_CONNECTIONS: usize = 200;
 
-#[tokio::main]
-async fn main() {
+fn main() {
+    // CA and callers on a core each, as two machines would be; work that wanders between cores is
+    // measured as something else.
+    let pinned = process::stay_on(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(bench(pinned));
+}
+
+async fn bench(pinned: bool) {
     signet_tests::init();
     let mut rows = Vec::new();
+    if !pinned {
+        say("this machine does not let CA and callers be pinned to cores; ratios will be lower");
+    }
     say("measuring the crypto limit");
     let limit = crypto::measure();
     rows.push(row(
@@ -80,6 +93,15 @@ async fn main() {
     drop(ca);
     herd(&mut rows).await;
     report::print(&rows);
+}
+
+/// The CA on the other core than this program.
+fn on_core_0(setup: CaSetup, pinned: bool) -> CaSetup {
+    if pinned {
+        setup.under(&["taskset", "-c", "0"])
+    } else {
+        setup
+    }
 }
 
 /// Saturation, then latency at half of what saturation reached.

@@ -42,3 +42,19 @@ pub(crate) fn resident(pid: u32) -> f64 {
         .expect("a number");
     kib / 1024.0
 }
+
+/// Keeps this thread, and those it starts from now on, on one core; says whether that worked and
+/// another core is left.
+pub(crate) fn stay_on(core: usize) -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let taskset = std::process::Command::new("taskset")
+        .arg("--version")
+        .output()
+        .is_ok();
+    if cores < 2 || !taskset {
+        return false;
+    }
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).is_ok()
+}

@@ -37,7 +37,7 @@ impl Ran {
     ///
     /// # Panics
     /// When it did not.
-    #[must_use]
+    #[allow(clippy::must_use_candidate, reason = "often only the check is wanted")]
     pub fn good(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self

@@ -7,7 +7,7 @@
 //! | [`cluster`], [`ca`], [`agent`], [`dev`], [`cli`] | the system's parts as processes |
 //! | [`admin`], [`metrics`], [`http`] | what they say of themselves |
 //! | [`client`], [`csrs`], [`plugged`], [`openssl`] | a CA client that can misbehave, and what it sends |
-//! | [`sds`], [`envoy`], [`tls`], [`load`] | the real peer, what it serves, and traffic through it |
+//! | [`sds`], [`envoy`], [`mesh`], [`tls`], [`load`] | the real peer, what it serves, and traffic through it |
 //! | [`kube`] | a real kube-apiserver, and signet installed in it from `deploy/` |
 //! | [`peers`], [`strace`], [`leaks`] | optional peers and skips, faults by the kernel, a search for secrets |
 //!
@@ -33,6 +33,7 @@ pub mod http;
 pub mod kube;
 pub mod leaks;
 pub mod load;
+pub mod mesh;
 pub mod metrics;
 pub mod openssl;
 pub mod peers;

@@ -9,14 +9,20 @@
 )]
 
 mod system {
+    mod agent;
     mod ca_bounds;
     mod ca_crash;
     mod ca_csrs;
-    mod ca_istio;
     mod ca_issuing;
+    mod ca_istio;
     mod ca_life;
     mod ca_plugged_in;
     mod ca_reviews;
     mod ca_roots;
     mod ca_tokens;
+    mod cli;
+    mod dev;
+    mod envoy;
+    mod house;
+    mod leaks;
 }

@@ -183,15 +183,6 @@ pub struct TokenVerdict {
     /// What to do about it.
     #[serde(default)]
     pub fix: Option<String>,
-    /// The service account, `namespace/name`.
-    #[serde(default)]
-    pub account: Option<String>,
-    /// The pod it is bound to.
-    #[serde(default)]
-    pub pod: Option<String>,
-    /// The audiences that matched.
-    #[serde(default)]
-    pub audiences: Vec<String>,
     /// The identity it would get.
     #[serde(default)]
     pub spiffe_id: Option<String>,

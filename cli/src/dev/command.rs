@@ -1,6 +1,7 @@
 //! `signet dev`: a system in the foreground, until interrupted.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
 
 use signet_certs::UnixTime;
 use signet_runtime::shutdown::signalled;
@@ -13,9 +14,12 @@ use crate::args::DevArgs;
 use crate::fault::{Answer, Fault};
 use crate::print::{Page, View};
 
+/// Tells a running system from a leftover directory.
+const LOCK_FILE: &str = "lock";
+
 impl View for Ready {
     fn page(&self, page: &mut Page, _now: UnixTime) {
-        let path = |path: &std::path::Path| path.display().to_string();
+        let path = |path: &Path| path.display().to_string();
         page.fact("kubeconfig", path(&self.kubeconfig));
         page.fact("CA", &*self.ca_address);
         page.fact("CA roots", path(&self.ca_root));
@@ -28,7 +32,7 @@ impl View for Ready {
         page.fact("agent metrics", format!("{}/metrics", self.agent_metrics));
         page.gap();
         page.heading("Try next, in another terminal");
-        let quoted = |p: &std::path::Path| quote(&path(p));
+        let quoted = |p: &Path| quote(&path(p));
         page.line(format!(
             "  signet svid watch --admin {}",
             quoted(&self.admin_socket)
@@ -95,6 +99,8 @@ fn fault(error: SystemError) -> Fault {
 struct Home {
     path: PathBuf,
     temporary: Option<tempfile::TempDir>,
+    /// Held as long as the system runs: a second one would replace the first one's tokens.
+    _lock: Option<File>,
 }
 
 impl Home {
@@ -105,15 +111,18 @@ impl Home {
                 private_directory(&path)?;
             }
             let path = std::path::absolute(path)?;
+            let lock = lock(&path.join(LOCK_FILE))?;
             return Ok(Self {
                 path,
                 temporary: None,
+                _lock: Some(lock),
             });
         }
         let temporary = tempfile::Builder::new().prefix("signet-dev-").tempdir()?;
         Ok(Self {
             path: temporary.path().to_owned(),
             temporary: Some(temporary),
+            _lock: None,
         })
     }
 
@@ -126,6 +135,24 @@ impl Home {
         {
             let _ = temporary.keep();
         }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Fault> {
+    let named = |e: std::io::Error| Fault::Unanswered(format!("lock {}: {e}", path.display()));
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(named)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Fault::Unanswered(format!(
+            "another `signet dev` holds {}; end it, or choose another --dir",
+            path.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(named(e)),
     }
 }
 

@@ -27,7 +27,7 @@ const MAX_GUARDED: usize = 16;
 #[derive(Debug)]
 pub struct Guard {
     child: Child,
-    pids: tokio::sync::mpsc::UnboundedSender<u32>,
+    pids: tokio::sync::mpsc::Sender<u32>,
     writer: tokio::task::JoinHandle<()>,
 }
 
@@ -48,7 +48,7 @@ impl Guard {
             .stdin
             .take()
             .ok_or_else(|| Fault::unanswered("the guard has no pipe"))?;
-        let (pids, mut told) = tokio::sync::mpsc::unbounded_channel::<u32>();
+        let (pids, mut told) = tokio::sync::mpsc::channel::<u32>(MAX_GUARDED);
         let writer = tokio::spawn(async move {
             while let Some(pid) = told.recv().await {
                 let _ = pipe.write_all(format!("{pid}\n").as_bytes()).await;
@@ -60,7 +60,7 @@ impl Guard {
 
     /// From now on this process ends with us.
     pub fn watch(&self, pid: u32) {
-        let _ = self.pids.send(pid);
+        let _ = self.pids.try_send(pid);
     }
 
     /// Lets the guard go, after the daemons were stopped.

@@ -53,7 +53,11 @@ fn every_metric_in_a_rule_is_registered_by_a_binary() {
         let used = mentioned(&rule.expr);
         assert!(!used.is_empty(), "{} looks at something of ours", rule.alert);
         for name in used {
-            assert!(samples.contains(&name), "{}: nothing has samples named {name}", rule.alert);
+            assert!(
+                samples.contains(&name),
+                "{}: nothing has samples named {name}",
+                rule.alert
+            );
         }
     }
 }
@@ -61,11 +65,19 @@ fn every_metric_in_a_rule_is_registered_by_a_binary() {
 #[test]
 fn every_outcome_in_a_rule_is_a_word_of_the_programs() {
     let sources = ["ca-server/src", "agent/src"].map(|folder| files_below(&repository().join(folder)));
-    let code: String = sources.iter().flatten().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let code: String = sources
+        .iter()
+        .flatten()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
     for rule in rules() {
         let quoted = rule.expr.split('"').skip(1).step_by(2);
         for word in quoted.flat_map(|choice| choice.split('|')) {
-            assert!(code.contains(&format!("\"{word}\"")), "{}: no program says {word:?}", rule.alert);
+            assert!(
+                code.contains(&format!("\"{word}\"")),
+                "{}: no program says {word:?}",
+                rule.alert
+            );
         }
     }
 }
@@ -78,14 +90,32 @@ fn every_rule_is_whole_and_leads_to_what_to_do() {
     for rule in rules() {
         assert!(names.insert(rule.alert.clone()), "{} is there twice", rule.alert);
         assert!(rule.alert.starts_with("Signet"), "{}", rule.alert);
-        assert!(matches!(rule.labels["severity"].as_str(), "warning" | "critical"), "{}", rule.alert);
+        assert!(
+            matches!(rule.labels["severity"].as_str(), "warning" | "critical"),
+            "{}",
+            rule.alert
+        );
         let count = |c| rule.expr.matches(c).count();
         assert_eq!(count('('), count(')'), "{}: {}", rule.alert, rule.expr);
-        let wait: Option<signet_runtime::config::HumanDuration> = rule.r#for.map(|wait| wait.parse().unwrap());
+        let wait: Option<signet_runtime::config::HumanDuration> =
+            rule.r#for.map(|wait| wait.parse().unwrap());
         assert!(wait.is_none_or(|wait| wait.0.as_secs() >= 60), "{}", rule.alert);
-        assert!(!rule.annotations.summary.is_empty() && rule.annotations.description.ends_with('.'), "{}", rule.alert);
+        assert!(
+            !rule.annotations.summary.is_empty() && rule.annotations.description.ends_with('.'),
+            "{}",
+            rule.alert
+        );
         let anchor = rule.annotations.runbook.strip_prefix("docs/troubleshooting.md#");
-        assert!(anchor.is_some_and(|a| anchors.contains(a)), "{}: {}", rule.alert, rule.annotations.runbook);
-        assert!(troubleshooting.contains(&format!("`{}`", rule.alert)), "{} is not in the text", rule.alert);
+        assert!(
+            anchor.is_some_and(|a| anchors.contains(a)),
+            "{}: {}",
+            rule.alert,
+            rule.annotations.runbook
+        );
+        assert!(
+            troubleshooting.contains(&format!("`{}`", rule.alert)),
+            "{} is not in the text",
+            rule.alert
+        );
     }
 }

@@ -12,16 +12,16 @@ use signet_tests::kube::manifests::{repository, text};
 use crate::manifests::printed;
 use crate::registered::{mentioned, metrics};
 
-/// Every document for people, by its path below the repository.
+/// Every document for people, by its path below the repository. The README comes first: its commands
+/// make files that others show.
 fn documents() -> Vec<PathBuf> {
     let root = repository();
-    let mut found: Vec<PathBuf> = files_below(&root.join("docs"))
+    let below = files_below(&root.join("docs"))
         .into_iter()
         .map(|path| path.strip_prefix(&root).unwrap().to_owned())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .collect();
-    found.extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from));
-    found
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let own = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from);
+    own.into_iter().chain(below).collect()
 }
 
 /// The anchors of a document's headings, as GitHub makes them.
@@ -30,7 +30,9 @@ pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
     headings
         .map(|line| {
             let title = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            let kept = title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
@@ -56,7 +58,11 @@ fn every_link_leads_somewhere() {
             } else {
                 document.parent().unwrap_or(Path::new("")).join(path)
             };
-            assert!(repository().join(&target).exists(), "{}: {link}", document.display());
+            assert!(
+                repository().join(&target).exists(),
+                "{}: {link}",
+                document.display()
+            );
             let found = anchor.is_empty() || anchors(&text(&target)).contains(anchor);
             assert!(found, "{}: {link} has no such heading", document.display());
         }
@@ -65,10 +71,18 @@ fn every_link_leads_somewhere() {
 
 /// Rows of the tables below a heading: their cells.
 fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
-    let (_, section) = document.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let (_, section) = document
+        .split_once(&format!("\n## {heading}\n"))
+        .unwrap_or_else(|| panic!("no {heading}"));
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
-    rows.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+    rows.map(|line| {
+        line.trim_matches('|')
+            .split(" | ")
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    })
+    .collect()
 }
 
 /// A value as the documents write it.
@@ -86,7 +100,11 @@ fn flat(values: &Value) -> Map<String, Value> {
     for (key, value) in values.as_object().unwrap() {
         match value {
             Value::Object(_) if key != "extra_dns_names" => {
-                keys.extend(flat(value).into_iter().map(|(inner, value)| (format!("{key}.{inner}"), value)));
+                keys.extend(
+                    flat(value)
+                        .into_iter()
+                        .map(|(inner, value)| (format!("{key}.{inner}"), value)),
+                );
             }
             _ => drop(keys.insert(key.clone(), value.clone())),
         }
@@ -115,13 +133,24 @@ fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
     for (program, least, others) in full {
         let defaults = flat(&printed(program, least));
         let mut keys: BTreeSet<String> = defaults.keys().cloned().collect();
-        keys.extend(others.iter().flat_map(|config| flat(&printed(program, config)).keys().cloned().collect::<Vec<_>>()));
+        keys.extend(others.iter().flat_map(|config| {
+            flat(&printed(program, config))
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        }));
         let rows = rows(&document, program);
-        let documented: BTreeSet<String> = rows.iter().map(|cells| cells[0].trim_matches('`').to_owned()).collect();
+        let documented: BTreeSet<String> = rows
+            .iter()
+            .map(|cells| cells[0].trim_matches('`').to_owned())
+            .collect();
         assert_eq!(documented, keys, "{program}");
         for cells in &rows {
             let (key, default) = (cells[0].trim_matches('`'), &cells[1]);
-            assert!(cells.len() >= 4 && cells[3].len() > 10, "{key}: who turns it, and what do they see?");
+            assert!(
+                cells.len() >= 4 && cells[3].len() > 10,
+                "{key}: who turns it, and what do they see?"
+            );
             if let (Some(stated), Some(real)) = (default.strip_prefix('`'), defaults.get(key)) {
                 let stated = stated.split('`').next().unwrap();
                 let real = shown(real);
@@ -138,12 +167,19 @@ fn every_metric_is_documented_and_no_other_is_spoken_of() {
     for metric in metrics() {
         known.extend(metric.samples());
         let name = metric.documented();
-        assert!(telemetry.contains(&format!("| `{name}`")), "docs/telemetry.md has no row for {name}");
+        assert!(
+            telemetry.contains(&format!("| `{name}`")),
+            "docs/telemetry.md has no row for {name}"
+        );
         known.insert(name);
     }
     for document in documents() {
         for name in mentioned(&text(&document)) {
-            assert!(known.contains(&name), "{}: there is no metric {name}", document.display());
+            assert!(
+                known.contains(&name),
+                "{}: there is no metric {name}",
+                document.display()
+            );
         }
     }
 }
@@ -151,14 +187,22 @@ fn every_metric_is_documented_and_no_other_is_spoken_of() {
 #[test]
 fn every_field_of_a_log_event_is_in_the_list() {
     let telemetry = text("docs/telemetry.md");
-    let listed: BTreeSet<String> = rows(&telemetry, "Log fields").iter().map(|c| c[0].trim_matches('`').to_owned()).collect();
-    let sources = ["ca-server/src", "agent/src", "runtime/src"].map(|folder| files_below(&repository().join(folder)));
+    let listed: BTreeSet<String> = rows(&telemetry, "Log fields")
+        .iter()
+        .map(|c| c[0].trim_matches('`').to_owned())
+        .collect();
+    let sources =
+        ["ca-server/src", "agent/src", "runtime/src"].map(|folder| files_below(&repository().join(folder)));
     for file in sources.iter().flatten() {
         let code = std::fs::read_to_string(file).unwrap();
         for level in ["error", "warn", "info", "debug"] {
             for call in code.split(&format!("tracing::{level}!(")).skip(1) {
                 for field in fields(call) {
-                    assert!(listed.contains(&field), "{}: field {field} is in no list", file.display());
+                    assert!(
+                        listed.contains(&field),
+                        "{}: field {field} is in no list",
+                        file.display()
+                    );
                 }
             }
         }
@@ -184,7 +228,10 @@ fn fields(call: &str) -> Vec<String> {
         }
         parts.last_mut().unwrap().push(c);
     }
-    let named = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty() && !part.starts_with('"'));
+    let named = parts
+        .iter()
+        .map(|part| part.trim())
+        .filter(|part| !part.is_empty() && !part.starts_with('"'));
     named
         .filter(|part| !part.starts_with("target:"))
         .map(|part| {
@@ -192,4 +239,62 @@ fn fields(call: &str) -> Vec<String> {
             name.trim_start_matches(['%', '?']).trim().to_owned()
         })
         .collect()
+}
+
+/// Code spans outside of fenced blocks.
+fn spans(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut prose = String::new();
+    for line in text.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if !fenced && !line.starts_with("```") {
+            prose.push_str(line);
+            prose.push('\n');
+        }
+    }
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|span| span.replace('\n', " "))
+        .collect()
+}
+
+#[test]
+fn every_message_quoted_in_troubleshooting_is_one_of_the_programs() {
+    let folders = [
+        "ca-server/src",
+        "agent/src",
+        "runtime/src",
+        "certs/src",
+        "cli/src",
+    ];
+    let sources = folders.map(|folder| files_below(&repository().join(folder)));
+    let code: String = sources
+        .iter()
+        .flatten()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let words = code
+        .replace("\\\n", " ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut seen = 0;
+    for span in spans(&text("docs/troubleshooting.md")) {
+        // The API server's own words, commands, and values of YAML.
+        if span.starts_with("cannot ") || !span.contains(' ') || span.contains(": ") && !span.contains('…')
+        {
+            continue;
+        }
+        for part in span
+            .split('…')
+            .map(|part| part.trim().trim_end_matches(','))
+            .filter(|part| part.len() > 3)
+        {
+            assert!(words.contains(part), "no program says {part:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "the messages were found: {seen}");
 }

@@ -16,7 +16,10 @@ const DOCKERFILE: &str = "deploy/Dockerfile";
 /// The instructions, with continued lines joined.
 fn instructions() -> Vec<(String, Vec<String>)> {
     let joined = text(DOCKERFILE).replace("\\\n", " ");
-    let lines = joined.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = joined
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let mut words = line.split_whitespace().map(str::to_owned);
@@ -33,7 +36,10 @@ fn every_path_the_dockerfile_copies_exists() {
             continue;
         }
         for path in &words[..words.len() - 1] {
-            assert!(repository().join(path).exists(), "{DOCKERFILE} copies {path}, which is not there");
+            assert!(
+                repository().join(path).exists(),
+                "{DOCKERFILE} copies {path}, which is not there"
+            );
             seen += 1;
         }
     }
@@ -43,16 +49,25 @@ fn every_path_the_dockerfile_copies_exists() {
 #[test]
 fn the_dockerfile_copies_every_crate_of_the_workspace() {
     let manifest = text("Cargo.toml");
-    let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
-    let members: BTreeSet<String> =
-        members.trim_end_matches(']').split(',').map(|m| m.trim().trim_matches('"').to_owned()).collect();
+    let members = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("members = ["))
+        .unwrap();
+    let members: BTreeSet<String> = members
+        .trim_end_matches(']')
+        .split(',')
+        .map(|m| m.trim().trim_matches('"').to_owned())
+        .collect();
     let copied: BTreeSet<String> = instructions()
         .into_iter()
         .filter(|(instruction, words)| instruction == "COPY" && !words[0].starts_with("--from"))
         .flat_map(|(_, words)| words[..words.len() - 1].to_vec())
         .collect();
     let missing: Vec<_> = members.difference(&copied).collect();
-    assert!(missing.is_empty(), "cargo needs every member to build one: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "cargo needs every member to build one: {missing:?}"
+    );
 }
 
 #[test]
@@ -69,15 +84,34 @@ fn every_image_starts_from_nothing_and_holds_the_command_line_tool() {
         })
         .collect();
     let images: Vec<_> = stages.iter().filter(|stage| stage[0].1[0] == "scratch").collect();
-    assert_eq!(stages.len() - images.len(), 1, "one stage builds, the others are images");
+    assert_eq!(
+        stages.len() - images.len(),
+        1,
+        "one stage builds, the others are images"
+    );
     for image in images {
         let name = &image[0].1[2];
-        let word = |wanted: &str| image.iter().find(|(i, _)| i == wanted).map(|(_, words)| words.join(" "));
+        let word = |wanted: &str| {
+            image
+                .iter()
+                .find(|(i, _)| i == wanted)
+                .map(|(_, words)| words.join(" "))
+        };
         assert_eq!(word("USER").as_deref(), Some("65532:65532"), "{name}");
-        assert_eq!(word("ENTRYPOINT"), Some(format!("[\"/usr/local/bin/signet-{name}\"]")));
-        let copied: Vec<&String> = image.iter().filter(|(i, _)| i == "COPY").flat_map(|(_, w)| w).collect();
+        assert_eq!(
+            word("ENTRYPOINT"),
+            Some(format!("[\"/usr/local/bin/signet-{name}\"]"))
+        );
+        let copied: Vec<&String> = image
+            .iter()
+            .filter(|(i, _)| i == "COPY")
+            .flat_map(|(_, w)| w)
+            .collect();
         for program in ["signet", &format!("signet-{name}")] {
-            assert!(copied.iter().any(|path| path.ends_with(&format!("/{program}"))), "{name} holds {program}");
+            assert!(
+                copied.iter().any(|path| path.ends_with(&format!("/{program}"))),
+                "{name} holds {program}"
+            );
         }
     }
 }
@@ -86,7 +120,11 @@ fn every_image_starts_from_nothing_and_holds_the_command_line_tool() {
 fn the_programs_are_static() {
     for name in ["signet", "signet-ca", "signet-agent"] {
         let file = std::fs::read(program(name)).unwrap();
-        assert_eq!(needs(&file), Needs::default(), "{name} needs a loader or libraries");
+        assert_eq!(
+            needs(&file),
+            Needs::default(),
+            "{name} needs a loader or libraries"
+        );
     }
     // The measure itself: this test is no static program.
     let own = needs(&std::fs::read(std::env::current_exe().unwrap()).unwrap());
@@ -96,7 +134,10 @@ fn the_programs_are_static() {
 #[test]
 fn the_command_line_tool_resolves_names_with_nothing_but_itself_in_its_root() {
     let alone = ["unshare", "--map-root-user", "chroot"];
-    if !peers::can(&[&alone[..], &["/", "true"]].concat(), "no user namespaces: unshare is refused") {
+    if !peers::can(
+        &[&alone[..], &["/", "true"]].concat(),
+        "no user namespaces: unshare is refused",
+    ) {
         return;
     }
     let dir = Dir::new();

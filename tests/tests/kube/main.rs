@@ -18,3 +18,4 @@ mod elf;
 mod images;
 mod manifests;
 mod registered;
+mod sidecar;

@@ -27,7 +27,10 @@ impl Metric {
             Kind::Gauge => &[""],
             Kind::Histogram => &["_bucket", "_sum", "_count"],
         };
-        suffixes.iter().map(|suffix| format!("{}{suffix}", self.name)).collect()
+        suffixes
+            .iter()
+            .map(|suffix| format!("{}{suffix}", self.name))
+            .collect()
     }
 
     /// The name to write in a document.
@@ -53,17 +56,32 @@ fn of(source: &str) -> Vec<Metric> {
     let registered = source.split(".register(").skip(1).map(|call| {
         let field = call.split(".clone()").next().unwrap();
         let field = field.rsplit('.').next().unwrap();
-        Metric { name: format!("{prefix}_{}", literal(call)), kind: kind(source, field) }
+        Metric {
+            name: format!("{prefix}_{}", literal(call)),
+            kind: kind(source, field),
+        }
     });
     let registered: Vec<Metric> = registered.collect();
-    let body = source.split("pub struct Metrics {").nth(1).unwrap().split("\n}").next().unwrap();
-    let fields = body.lines().filter(|line| line.trim_start().starts_with("pub ")).count();
+    let body = source
+        .split("pub struct Metrics {")
+        .nth(1)
+        .unwrap()
+        .split("\n}")
+        .next()
+        .unwrap();
+    let fields = body
+        .lines()
+        .filter(|line| line.trim_start().starts_with("pub "))
+        .count();
     assert_eq!(registered.len(), fields, "every metric is registered once");
     registered
 }
 
 fn kind(source: &str, field: &str) -> Kind {
-    let declared = source.split(&format!("pub {field}: ")).nth(1).unwrap_or_else(|| panic!("no field {field}"));
+    let declared = source
+        .split(&format!("pub {field}: "))
+        .nth(1)
+        .unwrap_or_else(|| panic!("no field {field}"));
     let declared = declared.lines().next().unwrap();
     match declared {
         _ if declared.contains("Histogram") => Kind::Histogram,
@@ -76,7 +94,9 @@ fn kind(source: &str, field: &str) -> Kind {
 pub(crate) fn mentioned(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let ours = words.filter(|word| {
-        ["signet_ca_", "signet_agent_"].iter().any(|prefix| word.len() > prefix.len() && word.starts_with(prefix))
+        ["signet_ca_", "signet_agent_"]
+            .iter()
+            .any(|prefix| word.len() > prefix.len() && word.starts_with(prefix))
     });
     ours.map(str::to_owned).collect()
 }

@@ -22,8 +22,12 @@ use tonic::Code;
 async fn calls_past_the_bound_are_refused_at_once_with_a_hint_when_to_come_back() {
     let cluster = Cluster::start();
     let ca = CaSetup::new(&cluster).set("requests_in_flight", 4).start().await;
-    let tokens: Vec<String> = (0..12).map(|n| cluster.token("shop", &format!("cart-{n}"))).collect();
-    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_secs(1)));
+    let tokens: Vec<String> = (0..12)
+        .map(|n| cluster.token("shop", &format!("cart-{n}")))
+        .collect();
+    cluster
+        .api
+        .set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_secs(1)));
     let channel = Dial::default().channel(&ca).await;
     let asks: Vec<Ask> = tokens.iter().map(|token| Ask::good().token(token)).collect();
     let answers = join_all(asks.iter().map(|ask| ask.send(&channel))).await;
@@ -43,16 +47,27 @@ async fn calls_past_the_bound_are_refused_at_once_with_a_hint_when_to_come_back(
 #[tokio::test(flavor = "multi_thread")]
 async fn one_peer_cannot_hold_all_reviews() {
     let cluster = Cluster::start();
-    let ca = CaSetup::new(&cluster).set("reviews_in_flight", 4).set("review_timeout", "600ms").start().await;
+    let ca = CaSetup::new(&cluster)
+        .set("reviews_in_flight", 4)
+        .set("review_timeout", "600ms")
+        .start()
+        .await;
     cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
-    let asks: Vec<Ask> =
-        (0..4).map(|n| Ask::good().token(&cluster.token("shop", &format!("cart-{n}")))).collect();
+    let asks: Vec<Ask> = (0..4)
+        .map(|n| Ask::good().token(&cluster.token("shop", &format!("cart-{n}"))))
+        .collect();
     let before = cluster.api.counts().token_reviews();
     let channel = Dial::default().channel(&ca).await;
     let answers = join_all(asks.iter().map(|ask| ask.send(&channel))).await;
-    let codes: Vec<Code> = answers.into_iter().map(|answer| answer.unwrap_err().code()).collect();
+    let codes: Vec<Code> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap_err().code())
+        .collect();
     // A share of one in four: one review hung, the others waited for it.
-    assert!(codes.contains(&Code::Unavailable) && codes.contains(&Code::ResourceExhausted), "{codes:?}");
+    assert!(
+        codes.contains(&Code::Unavailable) && codes.contains(&Code::ResourceExhausted),
+        "{codes:?}"
+    );
     assert!(cluster.api.counts().token_reviews() - before < 4);
 }
 
@@ -64,11 +79,22 @@ async fn connections_past_the_bound_are_closed_and_counted() {
     for _ in 0..3 {
         held.push(tls::connect(&ca.address, None).await.unwrap());
     }
-    until("three connections", SOON, async || ca.scrape().await.value("signet_ca_connections", &[]) >= 3.0).await;
+    until("three connections", SOON, async || {
+        ca.scrape().await.value("signet_ca_connections", &[]) >= 3.0
+    })
+    .await;
     tls::connect(&ca.address, None).await.unwrap_err();
-    assert!(ca.scrape().await.outcome("signet_ca_connection_faults_total", "too_many") >= 1);
+    assert!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_connection_faults_total", "too_many")
+            >= 1
+    );
     held.clear();
-    until("a free place", SOON, async || tls::connect(&ca.address, None).await.is_ok()).await;
+    until("a free place", SOON, async || {
+        tls::connect(&ca.address, None).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,10 +109,19 @@ async fn issuance_works_beside_two_thousand_idle_connections() {
             idle.push(stream);
         }
     }
-    until("all of them", SOON, async || ca.scrape().await.value("signet_ca_connections", &[]) >= 2_000.0).await;
+    until("all of them", SOON, async || {
+        ca.scrape().await.value("signet_ca_connections", &[]) >= 2_000.0
+    })
+    .await;
     let token = cluster.token("shop", "cart");
     for _ in 0..3 {
-        within("an answer", Duration::from_secs(3), Ask::good().token(&token).at(&ca)).await.unwrap();
+        within(
+            "an answer",
+            Duration::from_secs(3),
+            Ask::good().token(&token).at(&ca),
+        )
+        .await
+        .unwrap();
     }
     drop(idle);
 }
@@ -98,17 +133,28 @@ async fn peers_that_do_not_get_to_speaking_http2_are_let_go() {
     let mut silent = TcpStream::connect(&ca.address).await.unwrap();
     let mut mute = tls::connect(&ca.address, None).await.unwrap();
     let mut other = tls::connect(&ca.address, None).await.unwrap();
-    other.write_all(b"GET / HTTP/1.1\r\nhost: signet-ca\r\n\r\n").await.unwrap();
+    other
+        .write_all(b"GET / HTTP/1.1\r\nhost: signet-ca\r\n\r\n")
+        .await
+        .unwrap();
     let ended = async {
         let mut rest = Vec::new();
-        let reads = (silent.read_to_end(&mut rest).await, mute.read_u8().await, other.read_u8().await);
+        let reads = (
+            silent.read_to_end(&mut rest).await,
+            mute.read_u8().await,
+            other.read_u8().await,
+        );
         assert_eq!(reads.0.unwrap_or(0), 0);
         assert!(reads.1.is_err() && reads.2.is_err());
     };
     within("the end of the connections", Duration::from_secs(20), ended).await;
     let scrape = ca.scrape().await;
     for reason in ["handshake_deadline", "silent", "not_http2"] {
-        assert_eq!(scrape.outcome("signet_ca_connection_faults_total", reason), 1, "{reason}");
+        assert_eq!(
+            scrape.outcome("signet_ca_connection_faults_total", reason),
+            1,
+            "{reason}"
+        );
     }
 }
 
@@ -119,32 +165,63 @@ async fn a_message_that_never_ends_is_given_up_and_holds_up_nobody() {
     let config = std::sync::Arc::new(Dial::default().config(&ca.roots().await));
     let tcp = TcpStream::connect(&ca.address).await.unwrap();
     let name = rustls::pki_types::ServerName::try_from(signet_tests::ca::SERVER_NAME).unwrap();
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, tcp)
+        .await
+        .unwrap();
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     let connection = tokio::spawn(connection);
     // A frame that promises a thousand bytes and brings three.
     let (body, queue) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(1);
-    body.send(Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 3, 232, 10, 200, 7])))).await.unwrap();
+    body.send(Ok(Frame::data(Bytes::from_static(&[
+        0, 0, 0, 3, 232, 10, 200, 7,
+    ]))))
+    .await
+    .unwrap();
     let request = http::Request::post(format!(
         "https://{}/istio.v1.auth.IstioCertificateService/CreateCertificate",
         signet_tests::ca::SERVER_NAME
     ))
     .header("content-type", "application/grpc")
     .header("te", "trailers")
-    .header("authorization", format!("Bearer {}", cluster.token("shop", "cart")))
+    .header(
+        "authorization",
+        format!("Bearer {}", cluster.token("shop", "cart")),
+    )
     .body(StreamBody::new(ReceiverStream::new(queue)))
     .unwrap();
     let slow = tokio::spawn(async move {
         let answer = sender.send_request(request).await.unwrap();
         let (parts, rest) = answer.into_parts();
-        let trailers = rest.collect().await.unwrap().trailers().cloned().unwrap_or_default();
-        let status = parts.headers.get("grpc-status").or(trailers.get("grpc-status")).cloned();
+        let trailers = rest
+            .collect()
+            .await
+            .unwrap()
+            .trailers()
+            .cloned()
+            .unwrap_or_default();
+        let status = parts
+            .headers
+            .get("grpc-status")
+            .or(trailers.get("grpc-status"))
+            .cloned();
         status.unwrap().to_str().unwrap().to_owned()
     });
-    Ask::good().token(&cluster.token("shop", "bank")).at(&ca).await.unwrap();
-    let status = within("the end of the slow call", Duration::from_secs(30), slow).await.unwrap();
-    assert!(["1", "4"].contains(&status.as_str()), "cancelled or past its deadline, not {status}");
+    Ask::good()
+        .token(&cluster.token("shop", "bank"))
+        .at(&ca)
+        .await
+        .unwrap();
+    let status = within("the end of the slow call", Duration::from_secs(30), slow)
+        .await
+        .unwrap();
+    assert!(
+        ["1", "4"].contains(&status.as_str()),
+        "cancelled or past its deadline, not {status}"
+    );
     drop(body);
     connection.abort();
     assert_eq!(ca.scrape().await.value("signet_ca_requests_in_flight", &[]), 0.0);
@@ -155,7 +232,12 @@ async fn oversized_headers_are_refused() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
     let token = cluster.token("shop", "cart");
-    let status = Ask::good().token(&token).header("x-junk", &"x".repeat(200 * 1024)).at(&ca).await.unwrap_err();
+    let status = Ask::good()
+        .token(&token)
+        .header("x-junk", &"x".repeat(200 * 1024))
+        .at(&ca)
+        .await
+        .unwrap_err();
     assert_ne!(status.code(), Code::Ok);
     Ask::good().token(&token).at(&ca).await.unwrap();
 }

@@ -26,15 +26,27 @@ async fn killed(setup: CaSetup, nth: usize) -> (CaSetup, bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(status) = process.ended() {
-            assert_eq!(status.signal(), Some(9), "killed by nobody else: {status}\n{}", process.tail());
+            assert_eq!(
+                status.signal(),
+                Some(9),
+                "killed by nobody else: {status}\n{}",
+                process.tail()
+            );
             return (setup, true);
         }
-        let ready = admin.try_get("/v1/status").await.is_ok_and(|status| status["ready"] == true);
+        let ready = admin
+            .try_get("/v1/status")
+            .await
+            .is_ok_and(|status| status["ready"] == true);
         if ready {
             process.kill();
             return (setup, false);
         }
-        assert!(tokio::time::Instant::now() < end, "neither killed nor ready\n{}", process.tail());
+        assert!(
+            tokio::time::Instant::now() < end,
+            "neither killed nor ready\n{}",
+            process.tail()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -73,11 +85,17 @@ async fn a_ca_killed_at_any_write_of_its_first_state_has_none_or_the_whole() {
         if was_killed && (found.is_none() || whole == 1) {
             let ca = setup.under(&[]).start().await;
             if let Some(found) = found {
-                assert_eq!(ca.roots().await, found["roots"][0]["certificate"].as_str().unwrap());
+                assert_eq!(
+                    ca.roots().await,
+                    found["roots"][0]["certificate"].as_str().unwrap()
+                );
             }
         }
         if !was_killed {
-            assert!(none > 1 && whole > 1, "killed on both sides of the change: {none} before, {whole} after");
+            assert!(
+                none > 1 && whole > 1,
+                "killed on both sides of the change: {none} before, {whole} after"
+            );
             return;
         }
     }
@@ -111,7 +129,10 @@ async fn a_ca_killed_at_any_write_of_a_changed_state_has_the_old_or_the_new() {
         assert_eq!(found["sequence"], roots, "old with one root, or new with two");
         seen[roots - 1] += 1;
         if !was_killed {
-            assert!(seen[0] > 1 && seen[1] > 1, "killed on both sides of the change: {seen:?}");
+            assert!(
+                seen[0] > 1 && seen[1] > 1,
+                "killed on both sides of the change: {seen:?}"
+            );
             return;
         }
     }
@@ -125,7 +146,10 @@ fn on_full_disk(directory: &Path, fill: &str) -> Vec<String> {
          {fill} && exec \"$@\"",
         dir = directory.display()
     );
-    ["unshare", "-Urm", "sh", "-c", &script, "sh"].iter().map(|word| (*word).to_owned()).collect()
+    ["unshare", "-Urm", "sh", "-c", &script, "sh"]
+        .iter()
+        .map(|word| (*word).to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,13 +160,24 @@ async fn a_full_disk_is_a_clear_error_and_leaves_the_old_state() {
     let cluster = Cluster::start();
     let setup = CaSetup::new(&cluster).set("publish_roots", false);
     let directory = setup.dir().sub("state");
-    let fill = format!("dd if=/dev/zero of={}/ballast bs=1k count=64 2>/dev/null; true", directory.display());
+    let fill = format!(
+        "dd if=/dev/zero of={}/ballast bs=1k count=64 2>/dev/null; true",
+        directory.display()
+    );
 
     // The first state: there is no room, so there is none, and no half of one.
     let words = on_full_disk(&directory, &fill);
     let listed = setup.dir().join("listing");
-    let script = format!("trap 'ls -A {} > {}' EXIT; \"$@\"", directory.display(), listed.display());
-    let words: Vec<&str> = words.iter().map(String::as_str).chain(["sh", "-c", &script, "sh"]).collect();
+    let script = format!(
+        "trap 'ls -A {} > {}' EXIT; \"$@\"",
+        directory.display(),
+        listed.display()
+    );
+    let words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .chain(["sh", "-c", &script, "sh"])
+        .collect();
     let setup = setup.under(&words);
     let said = setup.refused().await;
     assert!(said.contains("No space left on device"), "{said}");
@@ -157,16 +192,26 @@ async fn a_full_disk_is_a_clear_error_and_leaves_the_old_state() {
     let files = Files::at(setup.dir().join("cacerts"));
     let (old, new) = (TestCa::root("Old", Kind::P256), TestCa::root("New", Kind::P256));
     files.istio(&old, KeyForm::Pkcs8, &[], &[&old]);
-    let setup = setup.under(&[]).set("plugged_in_ca", files.path().display().to_string());
+    let setup = setup
+        .under(&[])
+        .set("plugged_in_ca", files.path().display().to_string());
     let mut ca = setup.start().await;
     ca.process.terminate().await;
     let Ca { setup, .. } = ca;
     let before = std::fs::read(setup.state_file()).unwrap();
     files.istio(&old, KeyForm::Pkcs8, &[], &[&old, &new]);
     let copied = setup.dir().join("after.json");
-    let script = format!("trap 'cp {} {}' EXIT; \"$@\"", setup.state_file().display(), copied.display());
+    let script = format!(
+        "trap 'cp {} {}' EXIT; \"$@\"",
+        setup.state_file().display(),
+        copied.display()
+    );
     let words = on_full_disk(&directory, &fill);
-    let words: Vec<&str> = words.iter().map(String::as_str).chain(["sh", "-c", &script, "sh"]).collect();
+    let words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .chain(["sh", "-c", &script, "sh"])
+        .collect();
     let setup = setup.under(&words);
     let said = setup.refused().await;
     assert!(said.contains("No space left on device"), "{said}");

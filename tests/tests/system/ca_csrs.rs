@@ -15,7 +15,10 @@ const RSA_2048: &str = include_str!("../../../certs/tests/fixtures/csr-rsa-2048.
 async fn said(csr: String, code: Code) -> String {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
-    let said = Ask::csr(csr).token(&cluster.token("shop", "cart")).refused(&ca, code).await;
+    let said = Ask::csr(csr)
+        .token(&cluster.token("shop", "cart"))
+        .refused(&ca, code)
+        .await;
     let scrape = ca.scrape().await;
     assert_eq!(scrape.outcome("signet_ca_csrs_total", "issued"), 0);
     said
@@ -55,7 +58,10 @@ async fn a_csr_with_a_dns_name_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_csr_with_a_mebibyte_of_extensions_is_refused_before_it_is_read() {
     let said = said(csrs::with_extension_of(1 << 20), Code::OutOfRange).await;
-    assert!(said.contains("message length too large") && said.contains("131072"), "{said}");
+    assert!(
+        said.contains("message length too large") && said.contains("131072"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,14 +104,29 @@ async fn what_is_no_csr_is_refused() {
     let token = cluster.token("shop", "cart");
     let two = csrs::plain() + &csrs::plain();
     for (csr, said) in [
-        ("", "request has no csr; send one PEM block of type CERTIFICATE REQUEST"),
+        (
+            "",
+            "request has no csr; send one PEM block of type CERTIFICATE REQUEST",
+        ),
         ("hello", "csr is not one PEM block of type CERTIFICATE REQUEST"),
-        (two.as_str(), "csr is not one PEM block of type CERTIFICATE REQUEST"),
+        (
+            two.as_str(),
+            "csr is not one PEM block of type CERTIFICATE REQUEST",
+        ),
     ] {
-        assert_eq!(Ask::csr(csr).token(&token).refused(&ca, Code::InvalidArgument).await, said);
+        assert_eq!(
+            Ask::csr(csr)
+                .token(&token)
+                .refused(&ca, Code::InvalidArgument)
+                .await,
+            said
+        );
     }
     let garbage = "-----BEGIN CERTIFICATE REQUEST-----\nMAAA\n-----END CERTIFICATE REQUEST-----\n";
-    let said = Ask::csr(garbage).token(&token).refused(&ca, Code::InvalidArgument).await;
+    let said = Ask::csr(garbage)
+        .token(&token)
+        .refused(&ca, Code::InvalidArgument)
+        .await;
     assert!(said.starts_with("csr is not a PKCS#10 request: "), "{said}");
 }
 
@@ -123,7 +144,12 @@ async fn good_csrs_of_every_kind_are_accepted_with_and_without_the_own_name() {
     let ca = Ca::start(&cluster).await;
     let token = cluster.token("shop", "cart");
     let own = "spiffe://cluster.local/ns/shop/sa/cart";
-    for csr in [csrs::plain(), csrs::with_uris(&[own]), RSA_2048.to_owned(), csrs::with_extension_of(1000)] {
+    for csr in [
+        csrs::plain(),
+        csrs::with_uris(&[own]),
+        RSA_2048.to_owned(),
+        csrs::with_extension_of(1000),
+    ] {
         let answer = Ask::csr(csr).token(&token).at(&ca).await.unwrap();
         assert_eq!(chain(&answer).0.id().as_str(), own);
     }

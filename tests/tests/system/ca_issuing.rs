@@ -17,7 +17,11 @@ const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 async fn a_token_becomes_an_svid_of_its_account() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
-    let answer = Ask::good().token(&cluster.token("shop", "cart")).at(&ca).await.unwrap();
+    let answer = Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .at(&ca)
+        .await
+        .unwrap();
     let (chain, roots) = chain(&answer);
     assert_eq!(chain.id().as_str(), CART);
     let bundle = ca.bundle().await;
@@ -28,9 +32,15 @@ async fn a_token_becomes_an_svid_of_its_account() {
     assert!(good, "{words}");
     let scrape = ca.scrape().await;
     assert_eq!(scrape.outcome("signet_ca_csrs_total", "issued"), 1);
-    assert_eq!(scrape.outcome("signet_ca_token_reviews_total", "authenticated"), 1);
+    assert_eq!(
+        scrape.outcome("signet_ca_token_reviews_total", "authenticated"),
+        1
+    );
     let log = ca.process.output();
-    let record = log.lines().find(|line| line.contains("\"outcome\":\"issued\"")).expect("an audit record");
+    let record = log
+        .lines()
+        .find(|line| line.contains("\"outcome\":\"issued\""))
+        .expect("an audit record");
     for part in [CART, "shop/cart (pod cart-0)", &chain.serial(), "csr_sha256"] {
         assert!(record.contains(part), "{part} in {record}");
     }
@@ -40,19 +50,32 @@ async fn a_token_becomes_an_svid_of_its_account() {
 async fn the_answer_is_leaf_issuing_authority_and_last_the_whole_root_bundle() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
-    let answer = Ask::good().token(&cluster.token("shop", "cart")).at(&ca).await.unwrap();
+    let answer = Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .at(&ca)
+        .await
+        .unwrap();
     assert_eq!(answer.cert_chain.len(), 3);
     let one = |pem: &String| {
         let all = Certificate::all_from_pem(pem.as_bytes()).unwrap();
         assert_eq!(all.len(), 1, "one certificate per element");
         all.into_iter().next().unwrap()
     };
-    let (leaf, issuing, root) = (one(&answer.cert_chain[0]), one(&answer.cert_chain[1]), one(&answer.cert_chain[2]));
+    let (leaf, issuing, root) = (
+        one(&answer.cert_chain[0]),
+        one(&answer.cert_chain[1]),
+        one(&answer.cert_chain[2]),
+    );
     assert_eq!(leaf.authority_key_id(), issuing.subject_key_id());
     assert_eq!(issuing.authority_key_id(), root.subject_key_id());
     assert!(root.is_self_issued() && !issuing.is_self_issued());
     assert_eq!(answer.cert_chain[2], ca.roots().await);
-    assert!(answer.cert_chain.iter().all(|element| element.ends_with("-----END CERTIFICATE-----\n")));
+    assert!(
+        answer
+            .cert_chain
+            .iter()
+            .all(|element| element.ends_with("-----END CERTIFICATE-----\n"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,29 +84,67 @@ async fn both_tls_versions_are_served_and_alpn_is_h2() {
     let ca = Ca::start(&cluster).await;
     let token = cluster.token("shop", "cart");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let dial = Dial { versions: vec![version], ..Dial::default() };
-        Ask::good().token(&token).send(&dial.channel(&ca).await).await.unwrap();
+        let dial = Dial {
+            versions: vec![version],
+            ..Dial::default()
+        };
+        Ask::good()
+            .token(&token)
+            .send(&dial.channel(&ca).await)
+            .await
+            .unwrap();
         let stream = signet_tests::tls::connect(&ca.address, None).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), None, "nothing offered, nothing chosen");
+        assert_eq!(
+            stream.get_ref().1.alpn_protocol(),
+            None,
+            "nothing offered, nothing chosen"
+        );
     }
     // A client that speaks only HTTP/1.1 is told so in the handshake.
-    let dial = Dial { alpn: vec![b"http/1.1".to_vec()], ..Dial::default() };
-    let status = Ask::good().token(&token).send(&dial.channel(&ca).await).await.unwrap_err();
+    let dial = Dial {
+        alpn: vec![b"http/1.1".to_vec()],
+        ..Dial::default()
+    };
+    let status = Ask::good()
+        .token(&token)
+        .send(&dial.channel(&ca).await)
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    let error = signet_runtime::grpc::dial_error(&status).expect("a dial error").to_string();
-    assert!(error.contains("NoApplicationProtocol") || error.contains("application protocol"), "{error}");
+    let error = signet_runtime::grpc::dial_error(&status)
+        .expect("a dial error")
+        .to_string();
+    assert!(
+        error.contains("NoApplicationProtocol") || error.contains("application protocol"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_serving_certificate_has_the_names_configured_and_no_other() {
     let cluster = Cluster::start();
-    let ca = CaSetup::new(&cluster).set("serving_names", json!(["ca.one.example"])).start().await;
+    let ca = CaSetup::new(&cluster)
+        .set("serving_names", json!(["ca.one.example"]))
+        .start()
+        .await;
     let token = cluster.token("shop", "cart");
-    let dial = Dial { server_name: "ca.one.example".into(), ..Dial::default() };
-    Ask::good().token(&token).send(&dial.channel(&ca).await).await.unwrap();
+    let dial = Dial {
+        server_name: "ca.one.example".into(),
+        ..Dial::default()
+    };
+    Ask::good()
+        .token(&token)
+        .send(&dial.channel(&ca).await)
+        .await
+        .unwrap();
     let status = Ask::good().token(&token).at(&ca).await.unwrap_err();
-    let error = signet_runtime::grpc::dial_error(&status).expect("a dial error").to_string();
-    assert!(error.contains("NotValidForName") || error.contains("not valid for name"), "{error}");
+    let error = signet_runtime::grpc::dial_error(&status)
+        .expect("a dial error")
+        .to_string();
+    assert!(
+        error.contains("NotValidForName") || error.contains("not valid for name"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,11 +157,21 @@ async fn lifetimes_are_clamped_to_the_bounds() {
         .start()
         .await;
     let token = cluster.token("shop", "cart");
-    for (asked, given) in [(1, 10), (60, 60), (0, 7_200), (-5, 7_200), (100_000_000, 14_400), (i64::MAX, 14_400)] {
+    for (asked, given) in [
+        (1, 10),
+        (60, 60),
+        (0, 7_200),
+        (-5, 7_200),
+        (100_000_000, 14_400),
+        (i64::MAX, 14_400),
+    ] {
         let answer = Ask::good().token(&token).seconds(asked).at(&ca).await.unwrap();
         let (chain, _) = chain(&answer);
         let left = chain.not_after().as_secs() - now().as_secs();
-        assert!((given - 5..=given + 1).contains(&left), "asked {asked}, given {left}, expected {given}");
+        assert!(
+            (given - 5..=given + 1).contains(&left),
+            "asked {asked}, given {left}, expected {given}"
+        );
         let backdated = now().as_secs() - chain.not_before().as_secs();
         let most = Duration::from_secs(given / 4).as_secs().min(120) + 5;
         assert!(backdated <= most, "backdated {backdated} of {given}");
@@ -111,18 +182,28 @@ async fn lifetimes_are_clamped_to_the_bounds() {
 async fn extra_dns_names_appear_only_for_their_account() {
     let cluster = Cluster::start();
     let ca = CaSetup::new(&cluster)
-        .set("extra_dns_names", json!({"shop/cart": ["cart.example.com", "cart.shop.svc"]}))
+        .set(
+            "extra_dns_names",
+            json!({"shop/cart": ["cart.example.com", "cart.shop.svc"]}),
+        )
         .start()
         .await;
     let dns = async |account: &str| {
-        let answer = Ask::good().token(&cluster.token("shop", account)).at(&ca).await.unwrap();
+        let answer = Ask::good()
+            .token(&cluster.token("shop", account))
+            .at(&ca)
+            .await
+            .unwrap();
         chain(&answer).0.leaf().names().dns.clone()
     };
     assert_eq!(dns("cart").await, ["cart.example.com", "cart.shop.svc"]);
     assert!(dns("bank").await.is_empty());
     // Asking for it in the CSR gives it to nobody, not even to whom it belongs.
     let csr = csrs::with_dns("cart.example.com");
-    let said = Ask::csr(csr).token(&cluster.token("shop", "bank")).refused(&ca, Code::InvalidArgument).await;
+    let said = Ask::csr(csr)
+        .token(&cluster.token("shop", "bank"))
+        .refused(&ca, Code::InvalidArgument)
+        .await;
     assert_eq!(
         said,
         "csr asks for \"cart.example.com\", but the caller may have only spiffe://cluster.local/ns/shop/sa/bank"
@@ -139,11 +220,24 @@ async fn impersonation_is_refused_with_its_reason() {
         .metadata("ImpersonatedIdentity", "spiffe://cluster.local/ns/shop/sa/bank")
         .refused(&ca, Code::Unauthenticated)
         .await;
-    assert_eq!(said, "impersonation is not enabled on this CA; ask for your own identity");
+    assert_eq!(
+        said,
+        "impersonation is not enabled on this CA; ask for your own identity"
+    );
     // Its own name is no impersonation.
-    let answer = Ask::good().token(&token).metadata("ImpersonatedIdentity", CART).at(&ca).await.unwrap();
+    let answer = Ask::good()
+        .token(&token)
+        .metadata("ImpersonatedIdentity", CART)
+        .at(&ca)
+        .await
+        .unwrap();
     assert_eq!(chain(&answer).0.id().as_str(), CART);
-    assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "impersonation_disabled"), 1);
+    assert_eq!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_csrs_total", "impersonation_disabled"),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,16 +246,31 @@ async fn a_client_certificate_must_agree_with_the_token_and_gives_nothing_by_its
     let ca = Ca::start(&cluster).await;
     let (cart, bank) = (cluster.token("shop", "cart"), cluster.token("shop", "bank"));
     let svid = std::sync::Arc::new(signet_tests::client::svid(&ca, &cart).await);
-    let dial = Dial { identity: Some(svid), ..Dial::default() };
+    let dial = Dial {
+        identity: Some(svid),
+        ..Dial::default()
+    };
     let channel = dial.channel(&ca).await;
     let answer = Ask::good().token(&cart).send(&channel).await.unwrap();
     assert_eq!(chain(&answer).0.id().as_str(), CART);
     let status = Ask::good().token(&bank).send(&channel).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
-    assert_eq!(status.message(), "client certificate and token name different identities");
+    assert_eq!(
+        status.message(),
+        "client certificate and token name different identities"
+    );
     let status = Ask::good().send(&channel).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unauthenticated, "a certificate alone is not enough");
-    assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "certificate_disagrees"), 1);
+    assert_eq!(
+        status.code(),
+        Code::Unauthenticated,
+        "a certificate alone is not enough"
+    );
+    assert_eq!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_csrs_total", "certificate_disagrees"),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,11 +282,21 @@ async fn a_client_certificate_of_a_foreign_ca_ends_the_handshake() {
         let ca = Ca::start(&theirs).await;
         signet_tests::client::svid(&ca, &theirs.token("shop", "cart")).await
     };
-    let dial = Dial { identity: Some(std::sync::Arc::new(foreign)), ..Dial::default() };
-    let status = Ask::good().token(&cluster.token("shop", "cart")).send(&dial.channel(&ca).await).await.unwrap_err();
+    let dial = Dial {
+        identity: Some(std::sync::Arc::new(foreign)),
+        ..Dial::default()
+    };
+    let status = Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .send(&dial.channel(&ca).await)
+        .await
+        .unwrap_err();
     assert_ne!(status.code(), Code::Ok);
     signet_tests::wait::until("the fault to be counted", signet_tests::wait::SOON, async || {
-        ca.scrape().await.outcome("signet_ca_connection_faults_total", "client_certificate") >= 1
+        ca.scrape()
+            .await
+            .outcome("signet_ca_connection_faults_total", "client_certificate")
+            >= 1
     })
     .await;
     assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "issued"), 0);

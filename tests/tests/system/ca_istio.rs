@@ -16,12 +16,18 @@ const ISTIOD: &str = "istiod.istio-system.svc";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_as_istio_agent_sends_it_is_served() {
     let cluster = Cluster::start();
-    let ca = CaSetup::new(&cluster).set("istio_compatibility", true).start().await;
+    let ca = CaSetup::new(&cluster)
+        .set("istio_compatibility", true)
+        .start()
+        .await;
     cluster.workload("shop", "cart");
     let token = cluster.mint(&TokenSpec::new("shop", "cart").audience("istio-ca").pod("cart-0"));
     let own = "spiffe://cluster.local/ns/shop/sa/cart";
     let csr = csrs::as_istio_agent(&csrs::rsa_key(2048), own);
-    let dial = Dial { server_name: ISTIOD.into(), ..Dial::default() };
+    let dial = Dial {
+        server_name: ISTIOD.into(),
+        ..Dial::default()
+    };
     for cluster_id in ["Kubernetes", ""] {
         let answer = Ask::csr(csr.clone())
             .token(&token)
@@ -37,7 +43,11 @@ async fn a_request_as_istio_agent_sends_it_is_served() {
         assert_eq!(roots, ca.roots().await);
     }
     // Our own audience goes on beside it.
-    Ask::good().token(&cluster.token("shop", "cart")).at(&ca).await.unwrap();
+    Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .at(&ca)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,14 +56,25 @@ async fn without_compatibility_istio_tokens_are_refused() {
     let ca = CaSetup::new(&cluster).start().await;
     cluster.workload("shop", "cart");
     let token = cluster.mint(&TokenSpec::new("shop", "cart").audience("istio-ca").pod("cart-0"));
-    Ask::good().token(&token).refused(&ca, Code::Unauthenticated).await;
-    assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "token_audience"), 1);
+    Ask::good()
+        .token(&token)
+        .refused(&ca, Code::Unauthenticated)
+        .await;
+    assert_eq!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_csrs_total", "token_audience"),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_roots_are_published_under_istios_name_too() {
     let cluster = Cluster::start();
-    let ca = CaSetup::new(&cluster).set("istio_compatibility", true).start().await;
+    let ca = CaSetup::new(&cluster)
+        .set("istio_compatibility", true)
+        .start()
+        .await;
     let roots = ca.roots().await;
     until("istio's configmap", SOON, async || {
         let map = cluster.get("configmaps", "default", "istio-ca-root-cert");
@@ -71,7 +92,10 @@ async fn frequent_pings_without_calls_are_tolerated() {
     let config = std::sync::Arc::new(Dial::default().config(&ca.roots().await));
     let tcp = tokio::net::TcpStream::connect(&ca.address).await.unwrap();
     let name = rustls::pki_types::ServerName::try_from(signet_tests::ca::SERVER_NAME).unwrap();
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, tcp)
+        .await
+        .unwrap();
     let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_millis(50))

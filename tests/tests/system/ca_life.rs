@@ -21,9 +21,15 @@ async fn sigterm_lets_calls_under_way_finish_and_ends_with_zero() {
         cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
         let before = cluster.api.counts().token_reviews();
         let call = tokio::spawn(async move { ask.send(&channel).await });
-        until("the call to be under way", SOON, async || cluster.api.counts().token_reviews() > before).await;
+        until("the call to be under way", SOON, async || {
+            cluster.api.counts().token_reviews() > before
+        })
+        .await;
         ca.process.signal(signal);
-        until("the drain", SOON, async || ca.process.output().contains("draining")).await;
+        until("the drain", SOON, async || {
+            ca.process.output().contains("draining")
+        })
+        .await;
         cluster.api.clear_fault(FaultScope::TokenReviews);
         call.await.unwrap().expect("the call under way is answered");
         let status = ca.process.wait(SOON).await;
@@ -41,7 +47,10 @@ async fn a_call_that_does_not_finish_is_cut_at_the_end_of_the_drain() {
     cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
     let before = cluster.api.counts().token_reviews();
     let call = tokio::spawn(async move { ask.send(&channel).await });
-    until("the call to be under way", SOON, async || cluster.api.counts().token_reviews() > before).await;
+    until("the call to be under way", SOON, async || {
+        cluster.api.counts().token_reviews() > before
+    })
+    .await;
     ca.process.signal(Signal::TERM);
     let status = ca.process.wait(Duration::from_secs(5)).await;
     assert_eq!(status.code(), Some(0));
@@ -56,7 +65,9 @@ async fn open_idle_connections_and_bundle_watchers_do_not_hold_up_the_end() {
     let cluster = Cluster::start();
     let mut ca = Ca::start(&cluster).await;
     let channel = Dial::default().channel(&ca).await;
-    let watch = AuthorityClient::new(channel).watch_bundle(WatchBundleRequest::default()).await;
+    let watch = AuthorityClient::new(channel)
+        .watch_bundle(WatchBundleRequest::default())
+        .await;
     let mut watch = watch.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     // One that says nothing, one that began to say something, one that speaks and then rests.
@@ -83,7 +94,10 @@ async fn an_occupied_admin_socket_is_refused_and_left_alone() {
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     std::fs::write(&socket, "precious").unwrap();
     let said = setup.refused().await;
-    let expected = format!("{} exists and is no socket; move it away or choose another path", socket.display());
+    let expected = format!(
+        "{} exists and is no socket; move it away or choose another path",
+        socket.display()
+    );
     assert!(said.contains(&expected), "{said}");
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 
@@ -92,7 +106,10 @@ async fn an_occupied_admin_socket_is_refused_and_left_alone() {
     let other = Cluster::start();
     let second = CaSetup::new(&other).set("admin_socket", socket.display().to_string());
     let said = second.refused().await;
-    let expected = format!("another process serves {}; stop it or choose another path", socket.display());
+    let expected = format!(
+        "another process serves {}; stop it or choose another path",
+        socket.display()
+    );
     assert!(said.contains(&expected), "{said}");
     assert_eq!(ca.admin().get("/v1/status").await["pid"], ca.process.pid());
 }
@@ -111,7 +128,10 @@ async fn occupied_ports_are_named() {
     let cluster = Cluster::start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for (key, what) in [("listen", "bind listen address"), ("metrics_listen", "bind metrics address")] {
+    for (key, what) in [
+        ("listen", "bind listen address"),
+        ("metrics_listen", "bind metrics address"),
+    ] {
         let said = CaSetup::new(&cluster).set(key, address.clone()).refused().await;
         assert!(said.contains(&format!("{what} {address}: ")), "{said}");
     }
@@ -126,7 +146,12 @@ async fn every_fault_of_a_configuration_is_told_at_once() {
         .set("audiences", serde_json::json!([]))
         .refused()
         .await;
-    for part in ["has 3 faults", "trust_domain: ", "svid_ttl: 2d is above max_svid_ttl, 1d", "audiences: "] {
+    for part in [
+        "has 3 faults",
+        "trust_domain: ",
+        "svid_ttl: 2d is above max_svid_ttl, 1d",
+        "audiences: ",
+    ] {
         assert!(said.contains(part), "{part:?} in {said}");
     }
     let said = CaSetup::new(&cluster).set("svid_tll", "1h").refused().await;
@@ -136,6 +161,9 @@ async fn every_fault_of_a_configuration_is_told_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_cluster_is_named_at_start() {
     let cluster = Cluster::start();
-    let said = CaSetup::new(&cluster).set("kubeconfig", "/nonexistent/kubeconfig").refused().await;
+    let said = CaSetup::new(&cluster)
+        .set("kubeconfig", "/nonexistent/kubeconfig")
+        .refused()
+        .await;
     assert!(said.contains("kubeconfig /nonexistent/kubeconfig"), "{said}");
 }

@@ -18,7 +18,9 @@ async fn identical_requests_in_flight_share_one_review_and_later_ones_need_none(
     let ca = Ca::start(&cluster).await;
     let token = cluster.token("shop", "cart");
     let before = cluster.api.counts().token_reviews();
-    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_millis(500)));
+    cluster
+        .api
+        .set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_millis(500)));
     let channel = Dial::default().channel(&ca).await;
     let asks: Vec<Ask> = (0..40).map(|_| Ask::good().token(&token)).collect();
     for answer in join_all(asks.iter().map(|ask| ask.send(&channel))).await {
@@ -37,7 +39,10 @@ async fn a_kept_answer_ends_with_its_token() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
     cluster.workload("shop", "cart");
-    let spec = TokenSpec::new("shop", "cart").audience(AUDIENCE).pod("cart-0").lifetime(Duration::from_secs(5));
+    let spec = TokenSpec::new("shop", "cart")
+        .audience(AUDIENCE)
+        .pod("cart-0")
+        .lifetime(Duration::from_secs(5));
     let token = cluster.mint(&spec);
     let before = cluster.api.counts().token_reviews();
     let channel = Dial::default().channel(&ca).await;
@@ -59,12 +64,23 @@ async fn a_refusal_is_kept_for_seconds_only() {
     cluster.api.delete_pod("shop", "cart-0").unwrap();
     let before = cluster.api.counts().token_reviews();
     for _ in 0..3 {
-        Ask::good().token(&token).refused(&ca, Code::Unauthenticated).await;
+        Ask::good()
+            .token(&token)
+            .refused(&ca, Code::Unauthenticated)
+            .await;
     }
     assert_eq!(cluster.api.counts().token_reviews() - before, 1);
-    assert_eq!(ca.scrape().await.outcome("signet_ca_token_cache_total", "negative_hit"), 2);
+    assert_eq!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_token_cache_total", "negative_hit"),
+        2
+    );
     until("another review", SOON, async || {
-        Ask::good().token(&token).refused(&ca, Code::Unauthenticated).await;
+        Ask::good()
+            .token(&token)
+            .refused(&ca, Code::Unauthenticated)
+            .await;
         cluster.api.counts().token_reviews() - before == 2
     })
     .await;
@@ -73,11 +89,17 @@ async fn a_refusal_is_kept_for_seconds_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_that_hangs_ends_at_its_deadline_and_is_not_kept() {
     let cluster = Cluster::start();
-    let ca = CaSetup::new(&cluster).set("review_timeout", "400ms").start().await;
+    let ca = CaSetup::new(&cluster)
+        .set("review_timeout", "400ms")
+        .start()
+        .await;
     let token = cluster.token("shop", "cart");
     cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
     let began = tokio::time::Instant::now();
-    assert_eq!(Ask::good().token(&token).refused(&ca, Code::Unavailable).await, UNAVAILABLE);
+    assert_eq!(
+        Ask::good().token(&token).refused(&ca, Code::Unavailable).await,
+        UNAVAILABLE
+    );
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     cluster.api.clear_fault(FaultScope::TokenReviews);
     Ask::good().token(&token).at(&ca).await.unwrap();
@@ -90,21 +112,37 @@ async fn every_fault_of_the_api_server_is_told_as_unavailable_and_not_kept() {
     let token = cluster.token("shop", "cart");
     let faults = [
         Fault::InternalError,
-        Fault::TooManyRequests { retry_after: Duration::from_secs(30) },
+        Fault::TooManyRequests {
+            retry_after: Duration::from_secs(30),
+        },
         Fault::Garbage,
         Fault::CloseConnection,
-        Fault::Answer { status: 201, body: r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview"}"#.into() },
+        Fault::Answer {
+            status: 201,
+            body: r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview"}"#.into(),
+        },
     ];
     for (already, fault) in faults.into_iter().enumerate() {
         cluster.api.set_fault(FaultScope::TokenReviews, fault.clone());
         let before = cluster.api.counts().token_reviews();
         let said = Ask::good().token(&token).refused(&ca, Code::Unavailable).await;
         assert_eq!(said, UNAVAILABLE, "{fault:?}");
-        assert_eq!(cluster.api.counts().token_reviews() - before, 1, "one review, no hidden retries: {fault:?}");
+        assert_eq!(
+            cluster.api.counts().token_reviews() - before,
+            1,
+            "one review, no hidden retries: {fault:?}"
+        );
         let scrape = ca.scrape().await;
-        assert_eq!(scrape.outcome("signet_ca_csrs_total", "review_unavailable"), already as u64 + 1);
+        assert_eq!(
+            scrape.outcome("signet_ca_csrs_total", "review_unavailable"),
+            already as u64 + 1
+        );
         // The operator's side tells more, and never the token.
-        let checked = ca.admin().post("/v1/token/check", &serde_json::json!({"token": token})).await.unwrap();
+        let checked = ca
+            .admin()
+            .post("/v1/token/check", &serde_json::json!({"token": token}))
+            .await
+            .unwrap();
         assert_eq!(checked["reason"], "review_unavailable", "{fault:?}");
         assert!(checked["fix"].as_str().unwrap().contains("tokenreviews"));
         assert!(!checked.to_string().contains(&token));
@@ -121,8 +159,13 @@ async fn losing_the_api_server_is_no_unreadiness_and_kept_answers_go_on() {
     Ask::good().token(&known).at(&ca).await.unwrap();
     cluster.api.shutdown().await;
     Ask::good().token(&known).at(&ca).await.unwrap();
-    assert_eq!(Ask::good().token(&new).refused(&ca, Code::Unavailable).await, UNAVAILABLE);
-    let ready = signet_tests::http::get(&ca.metrics, "/healthz/ready").await.unwrap();
+    assert_eq!(
+        Ask::good().token(&new).refused(&ca, Code::Unavailable).await,
+        UNAVAILABLE
+    );
+    let ready = signet_tests::http::get(&ca.metrics, "/healthz/ready")
+        .await
+        .unwrap();
     assert_eq!(ready.status, 200, "{}", ready.body);
     assert_eq!(ca.admin().get("/v1/status").await["ready"], true);
 }
@@ -130,7 +173,9 @@ async fn losing_the_api_server_is_no_unreadiness_and_kept_answers_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_whose_reviews_were_never_answered_is_not_ready_and_says_why() {
     let cluster = Cluster::start();
-    cluster.api.set_fault(FaultScope::TokenReviews, Fault::InternalError);
+    cluster
+        .api
+        .set_fault(FaultScope::TokenReviews, Fault::InternalError);
     let setup = CaSetup::new(&cluster);
     let admin = setup.admin();
     let process = setup.spawn();
@@ -140,12 +185,26 @@ async fn a_ca_whose_reviews_were_never_answered_is_not_ready_and_says_why() {
     })
     .await;
     assert_eq!(status["ready"], false);
-    assert!(status["missing"][0].as_str().unwrap().starts_with("token_review: token review is unavailable: 500"));
+    assert!(
+        status["missing"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("token_review: token review is unavailable: 500")
+    );
     let metrics = status["metrics_address"].as_str().unwrap();
     let ready = signet_tests::http::get(metrics, "/healthz/ready").await.unwrap();
     assert_eq!(ready.status, 503);
-    assert_eq!(signet_tests::http::get(metrics, "/healthz/live").await.unwrap().status, 200);
+    assert_eq!(
+        signet_tests::http::get(metrics, "/healthz/live")
+            .await
+            .unwrap()
+            .status,
+        200
+    );
     cluster.api.clear_fault(FaultScope::TokenReviews);
-    until("readiness", SOON, async || admin.get("/v1/status").await["ready"] == true).await;
+    until("readiness", SOON, async || {
+        admin.get("/v1/status").await["ready"] == true
+    })
+    .await;
     drop(process);
 }

@@ -41,7 +41,10 @@ async fn roots_are_published_to_old_and_new_namespaces_but_not_to_those_left_out
     }
     let map = cluster.get("configmaps", "shop", MAP).unwrap();
     assert_eq!(map["metadata"]["annotations"]["signet.io/bundle-sequence"], "1");
-    assert_eq!(map["metadata"]["annotations"]["signet.io/trust-domain"], "cluster.local");
+    assert_eq!(
+        map["metadata"]["annotations"]["signet.io/trust-domain"],
+        "cluster.local"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,12 +64,18 @@ async fn publishing_keeps_foreign_keys_and_repairs_edits_and_deletions() {
     published(&cluster, "shop", &roots).await;
     assert_eq!(theirs(), "kept");
 
-    cluster.api.delete(&ObjectRef::core("configmaps", "shop", MAP)).unwrap();
+    cluster
+        .api
+        .delete(&ObjectRef::core("configmaps", "shop", MAP))
+        .unwrap();
     published(&cluster, "shop", &roots).await;
 
     // The same after the watches broke.
     cluster.api.break_watches();
-    cluster.api.delete(&ObjectRef::core("configmaps", "shop", MAP)).unwrap();
+    cluster
+        .api
+        .delete(&ObjectRef::core("configmaps", "shop", MAP))
+        .unwrap();
     published(&cluster, "shop", &roots).await;
 }
 
@@ -78,12 +87,24 @@ async fn a_configmap_with_a_higher_sequence_is_never_overwritten() {
     published(&cluster, "shop", &ca.roots().await).await;
     let annotations = json!({"signet.io/bundle-sequence": "99", "signet.io/trust-domain": "cluster.local"});
     let labels = json!({"signet.io/roots": "true"});
-    cluster.put_configmap("shop", MAP, &json!({"root-cert.pem": "of one who knows more"}), &annotations, &labels);
+    cluster.put_configmap(
+        "shop",
+        MAP,
+        &json!({"root-cert.pem": "of one who knows more"}),
+        &annotations,
+        &labels,
+    );
     until("it to be left alone", SOON, async || {
-        ca.scrape().await.outcome("signet_ca_configmap_writes_total", "newer_kept") >= 1
+        ca.scrape()
+            .await
+            .outcome("signet_ca_configmap_writes_total", "newer_kept")
+            >= 1
     })
     .await;
-    assert_eq!(cluster.published("shop").as_deref(), Some("of one who knows more"));
+    assert_eq!(
+        cluster.published("shop").as_deref(),
+        Some("of one who knows more")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +118,11 @@ async fn state_survives_a_restart_in_private_files() {
     assert_eq!(ca.process.terminate().await, 0);
     ca.start_again().await;
     assert_eq!(ca.roots().await, roots);
-    Ask::good().token(&cluster.token("shop", "cart")).at(&ca).await.unwrap();
+    Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .at(&ca)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,14 +167,26 @@ async fn newer_damaged_and_foreign_states_are_refused_and_left_as_they_are() {
             changed(&|s| s["trust_domain"] = "other.example".into()),
             "state belongs to trust domain other.example, the configuration says cluster.local",
         ),
-        (good[..good.len() / 2].to_owned(), "state is damaged: it is not the JSON document expected"),
-        (String::new(), "state is damaged: it is not the JSON document expected"),
-        (changed(&|s| s["roots"][0]["key"] = Value::Null), "state is damaged: the active root has no key"),
+        (
+            good[..good.len() / 2].to_owned(),
+            "state is damaged: it is not the JSON document expected",
+        ),
+        (
+            String::new(),
+            "state is damaged: it is not the JSON document expected",
+        ),
+        (
+            changed(&|s| s["roots"][0]["key"] = Value::Null),
+            "state is damaged: the active root has no key",
+        ),
     ] {
         std::fs::write(&path, &state).unwrap();
         let output = ca.setup.refused().await;
         assert!(output.contains(said), "{said:?} in {output}");
-        assert!(output.contains(&path.display().to_string()), "the place in {output}");
+        assert!(
+            output.contains(&path.display().to_string()),
+            "the place in {output}"
+        );
         assert!(!output.contains("PRIVATE KEY"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), state);
     }
@@ -160,7 +197,9 @@ async fn cas_that_share_a_directory_agree_on_one_root() {
     let cluster = Cluster::start();
     let first = CaSetup::new(&cluster);
     let shared = first.dir().join("state").display().to_string();
-    let second = CaSetup::new(&cluster).named("second").set("state_directory", shared);
+    let second = CaSetup::new(&cluster)
+        .named("second")
+        .set("state_directory", shared);
     let (first, second) = tokio::join!(first.start(), second.start());
     agree(&cluster, &first, &second).await;
 }
@@ -170,11 +209,16 @@ async fn cas_that_share_a_secret_agree_on_one_root() {
     let cluster = Cluster::start();
     cluster.api.create_namespace("signet-system").unwrap();
     let setup = |name: &str| {
-        CaSetup::new(&cluster).named(name).set("state_directory", Value::Null).set("state_secret", SECRET)
+        CaSetup::new(&cluster)
+            .named(name)
+            .set("state_directory", Value::Null)
+            .set("state_secret", SECRET)
     };
     let (first, second) = tokio::join!(setup("first").start(), setup("second").start());
     agree(&cluster, &first, &second).await;
-    let secret = cluster.get("secrets", "signet-system", "signet-ca-state").unwrap();
+    let secret = cluster
+        .get("secrets", "signet-system", "signet-ca-state")
+        .unwrap();
     assert_eq!(secret["type"], "signet.io/ca-state");
 }
 
@@ -195,8 +239,10 @@ async fn agree(cluster: &Cluster, first: &Ca, second: &Ca) {
 
 /// A state as `state`, with the root of another CA added and the sequence raised.
 fn widened(state: &str, other: &str) -> Value {
-    let (mut state, other): (Value, Value) =
-        (serde_json::from_str(state).unwrap(), serde_json::from_str(other).unwrap());
+    let (mut state, other): (Value, Value) = (
+        serde_json::from_str(state).unwrap(),
+        serde_json::from_str(other).unwrap(),
+    );
     let mut root = other["roots"][0].clone();
     root["key"] = Value::Null;
     state["roots"].as_array_mut().unwrap().push(root);
@@ -212,18 +258,31 @@ async fn other_state() -> String {
 
 async fn follows(cluster: &Cluster, ca: &Ca, change: impl AsyncFnOnce()) {
     let channel = Dial::default().channel(ca).await;
-    let mut bundles =
-        AuthorityClient::new(channel.clone()).watch_bundle(WatchBundleRequest::default()).await.unwrap().into_inner();
-    let first = within("the bundle", SOON, bundles.message()).await.unwrap().unwrap();
+    let mut bundles = AuthorityClient::new(channel.clone())
+        .watch_bundle(WatchBundleRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let first = within("the bundle", SOON, bundles.message())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((first.sequence, first.roots.len()), (1, 1));
     assert_eq!(first.trust_domain, "cluster.local");
     assert_eq!(first.refresh_hint_seconds, 300);
     change().await;
-    let second = within("the next bundle", SOON, bundles.message()).await.unwrap().unwrap();
+    let second = within("the next bundle", SOON, bundles.message())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((second.sequence, second.roots.len()), (2, 2));
     assert_eq!(ca.bundle().await.roots().len(), 2);
     published(cluster, "default", &ca.roots().await).await;
-    let answer = Ask::good().token(&cluster.token("shop", "cart")).send(&channel).await.unwrap();
+    let answer = Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .send(&channel)
+        .await
+        .unwrap();
     assert_eq!(answer.cert_chain.last(), Some(&ca.roots().await));
     assert_eq!(ca.scrape().await.value("signet_ca_bundle_sequence", &[]), 2.0);
 }
@@ -232,11 +291,21 @@ async fn follows(cluster: &Cluster, ca: &Ca, change: impl AsyncFnOnce()) {
 async fn a_changed_secret_is_followed_without_a_restart() {
     let cluster = Cluster::start();
     cluster.api.create_namespace("signet-system").unwrap();
-    let ca = CaSetup::new(&cluster).set("state_directory", Value::Null).set("state_secret", SECRET).start().await;
+    let ca = CaSetup::new(&cluster)
+        .set("state_directory", Value::Null)
+        .set("state_secret", SECRET)
+        .start()
+        .await;
     let other = other_state().await;
-    let secret = || cluster.get("secrets", "signet-system", "signet-ca-state").unwrap();
+    let secret = || {
+        cluster
+            .get("secrets", "signet-system", "signet-ca-state")
+            .unwrap()
+    };
     let document = |secret: &Value| {
-        let bytes = STANDARD.decode(secret["data"]["state.json"].as_str().unwrap()).unwrap();
+        let bytes = STANDARD
+            .decode(secret["data"]["state.json"].as_str().unwrap())
+            .unwrap();
         String::from_utf8(bytes).unwrap()
     };
     let original = secret();
@@ -253,13 +322,23 @@ async fn a_changed_secret_is_followed_without_a_restart() {
     old["data"] = original["data"].clone();
     cluster.api.put(old).unwrap();
     let counted = async |outcome| {
-        until(outcome, SOON, async || ca.scrape().await.outcome("signet_ca_rotations_total", outcome) >= 1).await;
+        until(outcome, SOON, async || {
+            ca.scrape().await.outcome("signet_ca_rotations_total", outcome) >= 1
+        })
+        .await;
     };
     counted("older").await;
-    cluster.api.delete(&ObjectRef::core("secrets", "signet-system", "signet-ca-state")).unwrap();
+    cluster
+        .api
+        .delete(&ObjectRef::core("secrets", "signet-system", "signet-ca-state"))
+        .unwrap();
     counted("state_gone").await;
     assert_eq!(ca.bundle().await.sequence(), 2);
-    Ask::good().token(&cluster.token("shop", "cart")).at(&ca).await.unwrap();
+    Ask::good()
+        .token(&cluster.token("shop", "cart"))
+        .at(&ca)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,11 +355,18 @@ async fn a_changed_state_file_is_followed_and_a_damaged_one_is_not() {
     .await;
     std::fs::write(&path, "{").unwrap();
     until("the fault to be counted", SOON, async || {
-        ca.scrape().await.outcome("signet_ca_rotations_total", "state_fault") >= 1
+        ca.scrape()
+            .await
+            .outcome("signet_ca_rotations_total", "state_fault")
+            >= 1
     })
     .await;
     assert_eq!(ca.bundle().await.sequence(), 2);
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{", "left for the operator to see");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        "{",
+        "left for the operator to see"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,7 +394,8 @@ async fn the_issuing_authority_is_renewed_at_half_its_life_and_old_leaves_stay_g
     let now = signet_tests::client::now();
     for chain in [&first, &last] {
         if chain.not_after() > now {
-            signet_certs::verify::verify_chain(chain, &bundle, signet_certs::verify::Role::Server, now).unwrap();
+            signet_certs::verify::verify_chain(chain, &bundle, signet_certs::verify::Role::Server, now)
+                .unwrap();
         }
     }
     // The serving certificate comes from the new one too.

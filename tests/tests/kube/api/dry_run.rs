@@ -1,8 +1,8 @@
 //! The API server's own opinion of the manifests.
 
 use http::Request;
-use kube::api::DynamicObject;
 use kube::Resource as _;
+use kube::api::DynamicObject;
 use serde_json::Value;
 use signet_tests::kube::api_server::shared;
 use signet_tests::kube::install::{create, kind_of};
@@ -16,7 +16,10 @@ async fn the_api_server_accepts_every_manifest_in_a_strict_dry_run() {
     for manifest in FOLDERS.into_iter().flat_map(of) {
         let file = manifest.file.display().to_string();
         if let Some(needed) = since(&manifest).filter(|needed| minor < *needed) {
-            too_old(&file, &format!("needs Kubernetes 1.{needed}, the server is 1.{minor}"));
+            too_old(
+                &file,
+                &format!("needs Kubernetes 1.{needed}, the server is 1.{minor}"),
+            );
             continue;
         }
         if let Err(refused) = dry_run(&client, &manifest.object).await {
@@ -31,7 +34,9 @@ async fn the_api_server_accepts_every_manifest_in_a_strict_dry_run() {
 
 /// The first minor version that knows what is in the manifest.
 fn since(manifest: &Manifest) -> Option<u32> {
-    let sidecar = manifest.object.pointer("/spec/template/spec/initContainers/0/restartPolicy");
+    let sidecar = manifest
+        .object
+        .pointer("/spec/template/spec/initContainers/0/restartPolicy");
     match manifest.kind() {
         "PodDisruptionBudget" => Some(27),
         "Deployment" if sidecar.is_some() => Some(29),
@@ -48,5 +53,9 @@ async fn dry_run(client: &kube::Client, object: &Value) -> Result<(), String> {
         .header("content-type", "application/json")
         .body(object.to_string().into_bytes())
         .unwrap();
-    client.request::<Value>(request).await.map(drop).map_err(|e| e.to_string())
+    client
+        .request::<Value>(request)
+        .await
+        .map(drop)
+        .map_err(|e| e.to_string())
 }

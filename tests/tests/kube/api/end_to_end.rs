@@ -31,7 +31,18 @@ fn request(ca: &Ca, dir: &Dir, token: &str) -> Output {
     let token = dir.write_secret("token", token).display().to_string();
     let (roots, out) = (dir.join("root-cert.pem"), dir.join("svid"));
     let (roots, out) = (roots.display().to_string(), out.display().to_string());
-    signet(&["svid", "request", "--ca", &ca.address, "--ca-root", &roots, "--token-file", &token, "--out", &out])
+    signet(&[
+        "svid",
+        "request",
+        "--ca",
+        &ca.address,
+        "--ca-root",
+        &roots,
+        "--token-file",
+        &token,
+        "--out",
+        &out,
+    ])
 }
 
 #[tokio::test]
@@ -51,12 +62,26 @@ async fn a_real_token_becomes_an_svid_and_a_foreign_one_does_not() {
     let (chain, roots) = (dir.join("svid/cert-chain.pem"), dir.join("svid/root-cert.pem"));
     let (chain, roots) = (chain.display().to_string(), roots.display().to_string());
     let verified = signet(&["svid", "verify", &chain, "--bundle", &roots, "--id", &id]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
     // The signing keys were read with the rights every account has.
-    assert!(ca.scrape().await.outcome("signet_ca_jwks_fetches_total", "fetched") >= 1);
+    assert!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_jwks_fetches_total", "fetched")
+            >= 1
+    );
     let foreign = token(&admin, "whole-path-app", "cart", &["other"], Some("cart-0")).await;
     assert!(!request(&ca, &dir, &foreign).status.success());
-    assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "token_audience"), 1);
+    assert_eq!(
+        ca.scrape()
+            .await
+            .outcome("signet_ca_csrs_total", "token_audience"),
+        1
+    );
 }
 
 #[tokio::test]
@@ -66,8 +91,14 @@ async fn an_agent_with_a_projected_token_serves_its_own_identity() {
     let ca = installed.ca().start().await;
     workload(&admin, "with-agent-app", "cart").await;
     let dir = Dir::new();
-    dir.write("root-cert.pem", published(&admin, &installed, "with-agent-app").await);
-    dir.write_secret("token", token(&admin, "with-agent-app", "cart", &["signet-ca"], Some("cart-0")).await);
+    dir.write(
+        "root-cert.pem",
+        published(&admin, &installed, "with-agent-app").await,
+    );
+    dir.write_secret(
+        "token",
+        token(&admin, "with-agent-app", "cart", &["signet-ca"], Some("cart-0")).await,
+    );
     let mut agent = agent(&dir, &installed, &ca);
     let socket = Admin::at(&dir.join("admin/admin.sock"));
     let svids = until_some("the agent's first SVID", SOON, async || {

@@ -15,10 +15,18 @@ use super::root;
 
 /// What the log says above the API server's own words, and whether the CA then refuses to start.
 const SIGNS: &[(&str, &str, bool)] = &[
-    ("create tokenreviews", "TokenReview not answered yet; not ready", false),
+    (
+        "create tokenreviews",
+        "TokenReview not answered yet; not ready",
+        false,
+    ),
     ("list namespaces", "watch broke; resuming", false),
     ("watch namespaces", "watch broke; resuming", false),
-    ("list configmaps", "cannot tell whether there has been a root before", true),
+    (
+        "list configmaps",
+        "cannot tell whether there has been a root before",
+        true,
+    ),
     ("create configmaps", "roots not published", false),
     ("watch configmaps", "watch broke; resuming", false),
     ("patch configmaps", "roots not published", false),
@@ -41,7 +49,10 @@ async fn with_the_deployed_rights_everything_works() {
     let maps: Api<ConfigMap> = Api::all(server.admin().await);
     let merged = until_some("a ConfigMap in the occupied namespace", SOON, async || {
         let maps = maps.list(&kube::api::ListParams::default()).await.unwrap();
-        let ours = maps.items.into_iter().filter(|map| map.metadata.name.as_deref() == Some(&installed.roots()));
+        let ours = maps
+            .items
+            .into_iter()
+            .filter(|map| map.metadata.name.as_deref() == Some(&installed.roots()));
         let mut ours = ours.filter(|map| map.metadata.namespace.as_deref() == Some(&installed.name));
         ours.find(|map| map.metadata.labels.is_some())
     })
@@ -62,8 +73,12 @@ async fn without_any_one_of_the_deployed_rights_the_log_names_it() {
     let granted: Vec<String> = rights.iter().map(Right::short).collect();
     let expected: Vec<&str> = SIGNS.iter().map(|(right, ..)| *right).collect();
     let (mut sorted, mut wanted) = (granted.clone(), expected.clone());
-    (sorted.sort_unstable(), wanted.sort_unstable());
-    assert_eq!(sorted, wanted, "a sign for every right, and a right for every sign");
+    sorted.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(
+        sorted, wanted,
+        "a sign for every right, and a right for every sign"
+    );
     let runs = stream::iter(rights.iter().enumerate()).map(|(index, right)| missing(&server, index, right));
     runs.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
@@ -75,8 +90,16 @@ async fn missing(server: &ApiServer, index: usize, right: &Right) {
     let setup = demanding(&installed);
     let mut ca = setup.spawn();
     let cause = format!("cannot {} resource \"{}\"", right.verb, right.resource);
-    let seen = |log: String| log.lines().any(|line| line.contains(headline) && line.contains(&cause));
-    until(&format!("{headline:?} and {cause:?} in one line"), SOON, async || seen(ca.output())).await;
+    let seen = |log: String| {
+        log.lines()
+            .any(|line| line.contains(headline) && line.contains(&cause))
+    };
+    until(
+        &format!("{headline:?} and {cause:?} in one line"),
+        SOON,
+        async || seen(ca.output()),
+    )
+    .await;
     if *refuses {
         assert!(!ca.wait(SOON).await.success(), "{}", right.short());
     } else {

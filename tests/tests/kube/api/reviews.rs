@@ -1,5 +1,6 @@
 //! TokenReview as a real API server answers it, judged by the CA's reviewer with the deployed rights.
 
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -10,6 +11,7 @@ use signet_ca::authn::review::{ReviewFault, Reviewer};
 use signet_ca::authn::{AuthnError, BearerToken};
 use signet_ca::metrics::Metrics;
 use signet_policy::Caller;
+use signet_tests::cluster::Cluster;
 use signet_tests::kube::api_server::{ApiServer, client, shared};
 use signet_tests::kube::install::{Installed, create, install, pod, token, workload};
 use signet_tests::kube::skips::too_old;
@@ -19,7 +21,11 @@ use signet_tests::wait::until_some;
 const SERVER_CACHE: Duration = Duration::from_secs(30);
 
 async fn reviewer(installed: &Installed, audience: &str) -> Reviewer {
-    let client = client(&std::fs::read_to_string(&installed.kubeconfig).unwrap()).await;
+    reviewer_at(&installed.kubeconfig, audience).await
+}
+
+async fn reviewer_at(kubeconfig: &Path, audience: &str) -> Reviewer {
+    let client = client(&std::fs::read_to_string(kubeconfig).unwrap()).await;
     let metrics = Metrics::new(&mut Registry::default());
     Reviewer::new(client, &[audience.to_owned()], Duration::from_secs(5), 4, metrics)
 }
@@ -53,7 +59,10 @@ async fn the_answers_to_living_tokens_are_those_that_were_recorded() {
     for audiences in [&["other"][..], &[]] {
         let foreign = token(&admin, "reviews-app", "api", audiences, None).await;
         let said = words(review(&ours, &foreign).await);
-        assert!(said.contains("is invalid for the target audiences [\"signet-ca\"]"), "{said}");
+        assert!(
+            said.contains("is invalid for the target audiences [\"signet-ca\"]"),
+            "{said}"
+        );
     }
     words(review(&ours, "not-a-token").await);
     let mut broken = bound.clone();
@@ -82,21 +91,39 @@ async fn a_token_dies_with_its_pod_its_pods_uid_and_its_account() {
     }
     let pods: Api<Pod> = Api::namespaced(admin.clone(), "mortal-app");
     for name in ["deleted-0", "recreated-0"] {
-        pods.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+        pods.delete(name, &DeleteParams::default().grace_period(0))
+            .await
+            .unwrap();
     }
     pod(&admin, "mortal-app", "recreated").await;
     let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "mortal-app");
-    accounts.delete("dissolved", &DeleteParams::default()).await.unwrap();
+    accounts
+        .delete("dissolved", &DeleteParams::default())
+        .await
+        .unwrap();
     let refused = async |token: &str| {
-        let said = until_some("the server's cache to end", SERVER_CACHE, async || review(&ours, token).await.err());
+        let said = until_some("the server's cache to end", SERVER_CACHE, async || {
+            review(&ours, token).await.err()
+        });
         words(Err(said.await))
     };
     let [deleted, recreated, dissolved] = [&tokens[0], &tokens[1], &tokens[2]];
-    let (deleted, recreated, dissolved) = tokio::join!(refused(deleted), refused(recreated), refused(dissolved));
+    let (deleted, recreated, dissolved) =
+        tokio::join!(refused(deleted), refused(recreated), refused(dissolved));
     assert!(deleted.contains("invalidated"), "{deleted}");
     assert!(recreated.contains("does not match claim"), "{recreated}");
-    assert!(dissolved.contains("not found") || dissolved.contains("invalidated"), "{dissolved}");
-    let fresh = token(&admin, "mortal-app", "recreated", &["signet-ca"], Some("recreated-0")).await;
+    assert!(
+        dissolved.contains("not found") || dissolved.contains("invalidated"),
+        "{dissolved}"
+    );
+    let fresh = token(
+        &admin,
+        "mortal-app",
+        "recreated",
+        &["signet-ca"],
+        Some("recreated-0"),
+    )
+    .await;
     review(&ours, &fresh).await.unwrap();
 }
 
@@ -104,12 +131,19 @@ async fn a_token_dies_with_its_pod_its_pods_uid_and_its_account() {
 async fn the_review_of_a_pod_on_a_node_names_the_node() {
     let Some(server) = shared().await else { return };
     if minor_is_below(&server, 30).await {
-        too_old("the node-name extra", "needs Kubernetes 1.30; tested on the in-memory cluster");
+        too_old(
+            "the node-name extra",
+            "needs Kubernetes 1.30; tested on the in-memory cluster",
+        );
         return;
     }
     let (admin, installed) = (server.admin().await, install(&server, "noded", None).await);
     workload(&admin, "noded-app", "api").await;
-    create(&admin, &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})).await;
+    create(
+        &admin,
+        &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}),
+    )
+    .await;
     let on_node = json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -122,8 +156,18 @@ async fn the_review_of_a_pod_on_a_node_names_the_node() {
     });
     create(&admin, &on_node).await;
     let token = token(&admin, "noded-app", "api", &["signet-ca"], Some("placed")).await;
-    let caller = review(&reviewer(&installed, "signet-ca").await, &token).await.unwrap();
+    let caller = review(&reviewer(&installed, "signet-ca").await, &token)
+        .await
+        .unwrap();
     assert_eq!(caller.pod().unwrap().node.as_deref(), Some("node-1"));
+}
+
+#[tokio::test]
+async fn the_in_memory_cluster_names_the_node_as_servers_since_1_30_do() {
+    let cluster = Cluster::start();
+    let token = cluster.token("noded-app", "api");
+    let caller = review(&reviewer_at(&cluster.kubeconfig(), "signet-ca").await, &token).await;
+    assert_eq!(caller.unwrap().pod().unwrap().node.as_deref(), Some("node-1"));
 }
 
 async fn minor_is_below(server: &ApiServer, minor: u32) -> bool {

@@ -23,7 +23,11 @@ const CONTENDERS: usize = 4;
 async fn of_many_that_create_the_state_at_once_one_wins_and_all_agree() {
     let Some(server) = shared().await else { return };
     let admin = server.admin().await;
-    create(&admin, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "contest"}})).await;
+    create(
+        &admin,
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "contest"}}),
+    )
+    .await;
     let domain: TrustDomain = "contest.test".parse().unwrap();
     let mut winners = BTreeSet::new();
     for round in 0..ROUNDS {
@@ -34,7 +38,11 @@ async fn of_many_that_create_the_state_at_once_one_wins_and_all_agree() {
             async move { (number, store.create(&state).await.unwrap().same(&state), store) }
         };
         let done = join_all((0..CONTENDERS).map(contender)).await;
-        let won: Vec<usize> = done.iter().filter(|(_, own, _)| *own).map(|(number, ..)| *number).collect();
+        let won: Vec<usize> = done
+            .iter()
+            .filter(|(_, own, _)| *own)
+            .map(|(number, ..)| *number)
+            .collect();
         assert_eq!(won.len(), 1, "round {round}");
         winners.extend(won);
         let stored = done[0].2.load(&domain).await.unwrap().unwrap();
@@ -57,11 +65,18 @@ async fn two_replicas_that_start_together_have_one_root_and_issuing_keys_of_thei
         // Not published: a root of an earlier round would be found there.
         let replica = |name: &str| installed.ca().set("publish_roots", false).named(name);
         let (one, other) = tokio::join!(replica("one").start(), replica("other").start());
-        let (first, second) = (roots_of(&one.admin()).await.unwrap(), roots_of(&other.admin()).await.unwrap());
+        let (first, second) = (
+            roots_of(&one.admin()).await.unwrap(),
+            roots_of(&other.admin()).await.unwrap(),
+        );
         assert_eq!(first, second);
-        let issuing = async |admin: Admin| admin.get("/v1/authorities").await["issuing"]["authority_id"].clone();
+        let issuing =
+            async |admin: Admin| admin.get("/v1/authorities").await["issuing"]["authority_id"].clone();
         assert_ne!(issuing(one.admin()).await, issuing(other.admin()).await);
-        secrets.delete("signet-ca-state", &DeleteParams::default()).await.unwrap();
+        secrets
+            .delete("signet-ca-state", &DeleteParams::default())
+            .await
+            .unwrap();
     }
 }
 
@@ -74,10 +89,16 @@ async fn an_edit_of_the_secret_is_followed_and_published_without_a_restart() {
     let stored = secrets.get("signet-ca-state").await.unwrap().data.unwrap();
     let mut document: Value = serde_json::from_slice(&stored["state.json"].0).unwrap();
     let second = root(&installed.trust_domain()).certificate().to_pem();
-    document["roots"].as_array_mut().unwrap().push(json!({"certificate": second, "key": null}));
+    document["roots"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"certificate": second, "key": null}));
     document["sequence"] = json!(2);
     let edit = json!({"stringData": {"state.json": document.to_string()}});
-    secrets.patch("signet-ca-state", &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();
+    secrets
+        .patch("signet-ca-state", &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .unwrap();
     until("the second root to be served", SOON, async || {
         let bundle = ca.admin().get("/v1/bundle").await;
         bundle["sequence"] == 2 && bundle["pem"].as_str().unwrap().contains(second.trim())
@@ -91,9 +112,14 @@ async fn an_edit_of_the_secret_is_followed_and_published_without_a_restart() {
     .await;
     // What is no state leaves everything as it is.
     let edit = json!({"stringData": {"state.json": "{}"}});
-    secrets.patch("signet-ca-state", &PatchParams::default(), &Patch::Merge(edit)).await.unwrap();
+    secrets
+        .patch("signet-ca-state", &PatchParams::default(), &Patch::Merge(edit))
+        .await
+        .unwrap();
     until("the fault in the log", SOON, async || {
-        ca.process.output().contains("the stored state cannot be used; what is in force stays")
+        ca.process
+            .output()
+            .contains("the stored state cannot be used; what is in force stays")
     })
     .await;
     assert_eq!(ca.admin().get("/v1/bundle").await["sequence"], 2);

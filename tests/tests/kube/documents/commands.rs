@@ -31,12 +31,24 @@ fn lines() -> Vec<Line> {
         let mut block = None;
         for line in joined.lines() {
             if let Some(kind) = line.trim_start().strip_prefix("```") {
-                block = if block.is_none() { Some(kind.to_owned()) } else { None };
+                block = if block.is_none() {
+                    Some(kind.to_owned())
+                } else {
+                    None
+                };
             } else if let (Some(kind), Some(command)) = (&block, line.trim_start().strip_prefix("$ ")) {
-                assert!(kind.starts_with("console"), "{}: {command} stands in no console block", document.display());
+                assert!(
+                    kind.starts_with("console"),
+                    "{}: {command} stands in no console block",
+                    document.display()
+                );
                 for part in command.split(" | ") {
                     let place = format!("{}: {part}", document.display());
-                    found.push(Line { place, words: words(part), runs: kind == "console dev" });
+                    found.push(Line {
+                        place,
+                        words: words(part),
+                        runs: kind == "console dev",
+                    });
                 }
             }
         }
@@ -68,8 +80,14 @@ fn every_command_exists_with_its_flags_and_paths() {
 }
 
 fn known(place: &str, words: &[String]) {
-    let words: Vec<&str> = words.iter().map(String::as_str).skip_while(|word| is_assignment(word)).collect();
-    let ends = words.iter().position(|word| matches!(*word, ">" | "&" | "<" | "&&"));
+    let words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .skip_while(|word| is_assignment(word))
+        .collect();
+    let ends = words
+        .iter()
+        .position(|word| matches!(*word, ">" | "&" | "<" | "&&"));
     let words = &words[..ends.unwrap_or(words.len())];
     match words[0] {
         "signet" => {
@@ -79,7 +97,10 @@ fn known(place: &str, words: &[String]) {
         }
         server @ ("signet-ca" | "signet-agent") => {
             let verb = words.get(1).copied().unwrap_or("run");
-            let help = Command::new(program(server)).args([verb, "--help"]).output().unwrap();
+            let help = Command::new(program(server))
+                .args([verb, "--help"])
+                .output()
+                .unwrap();
             let help = String::from_utf8(help.stdout).unwrap();
             let flags = words.iter().skip(2).filter(|word| word.starts_with("--"));
             assert!(help.contains("Usage:"), "{place}: {server} has no {verb}");
@@ -88,7 +109,12 @@ fn known(place: &str, words: &[String]) {
         "make" => {
             let recipes = text("Makefile");
             let wanted = words[1..].iter().filter(|word| !is_assignment(word));
-            wanted.for_each(|name| assert!(recipes.contains(&format!("\n{name}: ")), "{place}: no recipe {name}"));
+            wanted.for_each(|name| {
+                assert!(
+                    recipes.contains(&format!("\n{name}: ")),
+                    "{place}: no recipe {name}"
+                )
+            });
         }
         "kubectl" => {
             if let Some(inner) = words.iter().position(|word| *word == "--") {
@@ -99,9 +125,16 @@ fn known(place: &str, words: &[String]) {
         }
         "docker" => {
             paths(place, words);
-            let stage = words.iter().skip_while(|word| **word != "--target").nth(1).unwrap();
+            let stage = words
+                .iter()
+                .skip_while(|word| **word != "--target")
+                .nth(1)
+                .unwrap();
             let file = text("deploy/Dockerfile");
-            assert!(file.contains(&format!("AS {stage}\n")), "{place}: no stage {stage}");
+            assert!(
+                file.contains(&format!("AS {stage}\n")),
+                "{place}: no stage {stage}"
+            );
         }
         "cargo" => assert!(matches!(words[1], "build" | "test" | "doc"), "{place}"),
         "curl" | "openssl" => {}
@@ -110,20 +143,29 @@ fn known(place: &str, words: &[String]) {
 }
 
 fn is_assignment(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    word.split_once('=')
+        .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
 }
 
 fn paths(place: &str, words: &[&str]) {
-    for path in words.iter().filter(|word| word.starts_with("deploy/") && !word.starts_with("deploy/signet-")) {
-        assert!(repository().join(path).exists(), "{place}: there is no {path}");
-    }
+    let named = words
+        .windows(2)
+        .filter(|pair| matches!(pair[0], "-k" | "-f" | "--file"));
+    named.for_each(|pair| {
+        assert!(
+            repository().join(pair[1]).exists(),
+            "{place}: there is no {}",
+            pair[1]
+        )
+    });
 }
 
 #[tokio::test]
 async fn the_commands_for_a_development_system_do_what_they_are_there_for() {
     let dir = Dir::new();
     let mut dev = Command::new(program("signet"));
-    dev.current_dir(dir.path()).args(["dev", "--dir", "./dev", "--json"]);
+    dev.current_dir(dir.path())
+        .args(["dev", "--dir", "./dev", "--json"]);
     let mut dev = Process::spawn("dev", dir.path(), &mut dev);
     let ready = until_some("signet dev to be ready", SOON * 2, async || {
         assert!(dev.ended().is_none(), "{}", dev.tail());
@@ -133,8 +175,13 @@ async fn the_commands_for_a_development_system_do_what_they_are_there_for() {
     dir.write_secret("passphrase", "correct horse battery staple\n");
     let address = ready["ca_address"].as_str().unwrap();
     let mut ran = 0;
-    for line in lines().into_iter().filter(|line| line.runs && line.words[0] == "signet" && line.words[1] != "dev") {
-        let words = line.words[1..].iter().map(|word| word.replace("127.0.0.1:PORT", address));
+    for line in lines()
+        .into_iter()
+        .filter(|line| line.runs && line.words[0] == "signet" && line.words[1] != "dev")
+    {
+        let words = line.words[1..]
+            .iter()
+            .map(|word| word.replace("127.0.0.1:PORT", address));
         run(dir.path(), &line.place, &words.collect::<Vec<_>>());
         ran += 1;
     }
@@ -143,7 +190,13 @@ async fn the_commands_for_a_development_system_do_what_they_are_there_for() {
 }
 
 fn run(directory: &Path, place: &str, words: &[String]) {
-    let done = Command::new(program("signet")).current_dir(directory).args(words).output().unwrap();
-    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let done = Command::new(program("signet"))
+        .current_dir(directory)
+        .args(words)
+        .output()
+        .unwrap();
+    let said = [done.stdout, done.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     assert!(done.status.success(), "{place}: {}\n{said}", done.status);
 }

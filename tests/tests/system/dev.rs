@@ -1,0 +1,126 @@
+//! `signet dev`: one command, the whole system, nothing left behind.
+
+use std::path::Path;
+use std::time::Duration;
+
+use signet_tests::admin::Admin;
+use signet_tests::cli::signet;
+use signet_tests::dev::Dev;
+use signet_tests::dir::mode;
+use signet_tests::process::{Signal, runs};
+use signet_tests::wait::{SOON, until};
+use signet_tests::{http, sds};
+
+const KEYS: [&str; 8] = [
+    "kubeconfig",
+    "ca_address",
+    "ca_root",
+    "agent_socket",
+    "admin_socket",
+    "token",
+    "ca_metrics",
+    "agent_metrics",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_line_tells_where_everything_is_and_it_is_true() {
+    let dev = Dev::start(&["--trust-domain", "dev.example", "--svid-ttl", "1m"]).await;
+    for key in KEYS {
+        assert!(!dev.value(key).is_empty(), "{key}");
+    }
+    for key in ["kubeconfig", "token"] {
+        assert_eq!(mode(Path::new(dev.value(key))) & 0o077, 0, "{key} is private");
+    }
+    let token = std::fs::read_to_string(dev.value("token")).unwrap();
+    assert!(
+        !dev.ready.to_string().contains(token.trim()),
+        "never the token itself"
+    );
+    for key in ["ca_metrics", "agent_metrics"] {
+        let address = dev
+            .value(key)
+            .strip_prefix("http://")
+            .expect("a URL")
+            .trim_end_matches('/')
+            .to_owned();
+        assert_eq!(
+            http::get(&address, "/healthz/ready").await.unwrap().status,
+            200,
+            "{key}"
+        );
+    }
+    let secret = sds::fetch(Path::new(dev.value("agent_socket")), "default")
+        .await
+        .unwrap();
+    let chain = sds::pair(&secret).chain;
+    assert!(
+        signet_certs::SvidChain::from_pem(chain.as_bytes())
+            .unwrap()
+            .id()
+            .as_str()
+            .starts_with("spiffe://dev.example/")
+    );
+    let out = dev.dir().join("svid").display().to_string();
+    let request = [
+        "svid",
+        "request",
+        "--ca",
+        dev.value("ca_address"),
+        "--ca-root",
+        dev.value("ca_root"),
+        "--token-file",
+        dev.value("token"),
+        "--out",
+        &out,
+    ];
+    signet(&request).await.good();
+    signet(&["svid", "show", "--admin", dev.value("admin_socket")])
+        .await
+        .good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_stop_all_of_it_and_leave_nothing_running() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut dev = Dev::start(&[]).await;
+        let mut pids = Vec::new();
+        for socket in ["admin_socket", "ca_admin_socket"] {
+            let status = Admin::at(Path::new(dev.value(socket))).get("/v1/status").await;
+            pids.push(u32::try_from(status["pid"].as_u64().unwrap()).unwrap());
+        }
+        assert!(pids.iter().all(|pid| runs(*pid)));
+        dev.process.signal(signal);
+        let status = dev.process.wait(Duration::from_secs(20)).await;
+        assert_eq!(status.code(), Some(0), "{}", dev.process.tail());
+        until("the daemons to be gone", SOON, async || {
+            !pids.iter().any(|pid| runs(*pid))
+        })
+        .await;
+        for key in ["agent_socket", "admin_socket"] {
+            assert!(!Path::new(dev.value(key)).exists(), "{key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_daemon_ends_the_command_and_the_other_daemon() {
+    let mut dev = Dev::start(&[]).await;
+    let pid = async |socket: &str| {
+        let status = Admin::at(Path::new(dev.value(socket))).get("/v1/status").await;
+        i32::try_from(status["pid"].as_u64().unwrap()).unwrap()
+    };
+    let (agent, ca) = (pid("admin_socket").await, pid("ca_admin_socket").await);
+    let victim = rustix::process::Pid::from_raw(ca).unwrap();
+    rustix::process::kill_process(victim, Signal::KILL).unwrap();
+    let status = dev.process.wait(Duration::from_secs(20)).await;
+    assert_ne!(status.code(), Some(0));
+    assert!(
+        dev.process.stderr().contains("signet-ca"),
+        "{}",
+        dev.process.tail()
+    );
+    until("the agent to be gone", SOON, async || {
+        !runs(u32::try_from(agent).unwrap())
+    })
+    .await;
+}
