@@ -5,12 +5,14 @@
 //! A target is a line in [`TARGETS`] and a directory `corpus/<name>` with at least one seed.
 #![allow(clippy::panic, reason = "a panic is how a target reports a broken invariant")]
 
+mod agent;
 mod bundle;
 mod chain;
 mod csr;
 mod servers;
 mod spiffe_id;
 
+pub use agent::{agent_config, sds_delta, sds_sotw};
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
@@ -67,6 +69,18 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "duration",
         run: duration,
+    },
+    Target {
+        name: "sds_sotw",
+        run: sds_sotw,
+    },
+    Target {
+        name: "sds_delta",
+        run: sds_delta,
+    },
+    Target {
+        name: "agent_config",
+        run: agent_config,
     },
 ];
 
