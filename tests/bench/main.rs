@@ -68,11 +68,8 @@ async fn bench(pinned: bool) {
         "1.00",
     ));
     let cluster = Cluster::start();
-    let ca = CaSetup::new(&cluster)
-        .set("log_filter", "info")
-        .set("requests_in_flight", 2048)
-        .start()
-        .await;
+    let setup = CaSetup::new(&cluster).set("log_filter", "info");
+    let ca = on_core_0(setup, pinned).start().await;
     rows.push(row(
         "CA resident, idle",
         mib(process::resident(ca.process.pid())),

@@ -84,7 +84,10 @@ impl Secrets {
             for (at, window) in text.windows(*length).enumerate() {
                 if needles.contains(window) {
                     let name = self.names.get(window).map_or("?", String::as_str);
-                    let line = text[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                    let line = text[..at]
+                        .iter()
+                        .rposition(|byte| *byte == b'\n')
+                        .map_or(0, |end| end + 1);
                     let line = String::from_utf8_lossy(&text[line..at]);
                     let start: String = line.chars().take(300).collect();
                     return Some(format!("{name} at byte {at}, in the line that begins {start:?}"));

@@ -44,7 +44,6 @@ impl Stream {
             node: Some(Node {
                 id: "test".into(),
                 cluster: "test".into(),
-                ..Node::default()
             }),
             ..ask(names, "", "")
         };

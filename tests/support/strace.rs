@@ -18,12 +18,13 @@ pub fn works() -> bool {
     peers::can(&probe, "strace is not there or may not trace")
 }
 
-/// Words to put before a program so that its `nth` call of any of `calls` (as strace names them) is its
-/// last: killed as `kill -9` would, on the way into the call.
+/// Words to put before a program so that the `nth` call of `call` (as strace names it) of any of its
+/// threads is its last: killed as `kill -9` would, on the way into the call.
 #[must_use]
-pub fn killed_at(calls: &str, nth: usize) -> Vec<String> {
-    let trace = format!("trace={calls}");
-    let inject = format!("inject={calls}:signal=KILL:when={nth}");
+pub fn killed_at(call: &str, nth: usize) -> Vec<String> {
+    let trace = format!("trace={call}");
+    // strace counts per thread and per system call, so a set of calls would leave gaps.
+    let inject = format!("inject={call}:signal=KILL:when={nth}");
     [
         "strace",
         "-f",

@@ -12,6 +12,7 @@ use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::cluster::Cluster;
 use signet_tests::dir::mode;
 use signet_tests::mesh::short_lived_ca;
+use signet_tests::process::Signal;
 use signet_tests::sds::{self, Stream, ask};
 use signet_tests::wait::{SOON, until};
 use tonic::Code;
@@ -135,10 +136,50 @@ async fn renewals_are_pushed_and_answers_are_shown() {
     assert_eq!(shown().await["kind"], "sotw");
     assert_eq!(shown().await["node"], "test");
     assert_eq!(shown().await["names"], json!(["ROOTCA", "default"]));
+}
 
-    let rotated = agent.admin().post("/v1/svids/rotate", &Value::Null).await;
-    // Never sooner than a tenth of its life after the last: an hour's SVID is too young.
-    assert!(rotated.unwrap_err().contains("too soon") || !agent.svid().await["renewals"].is_null());
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_asked_for_too_soon_is_refused_with_the_time_to_wait() {
+    let (_cluster, _ca, agent) = running().await;
+    let before = agent.serial().await;
+    let said = agent
+        .admin()
+        .post("/v1/svids/rotate", &Value::Null)
+        .await
+        .unwrap_err();
+    assert!(said.contains("TOOSOON"), "{said}");
+    assert_eq!(agent.serial().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_stream_may_ask_for_is_bounded() {
+    let (_cluster, _ca, agent) = running().await;
+    let names: Vec<String> = (0..65).map(|n| format!("name-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut stream = Stream::open(&agent.socket(), &names).await.unwrap();
+    let status = stream.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "more than 64 names on one stream");
+    let long = "x".repeat(600 * 1024);
+    let mut stream = Stream::open(&agent.socket(), &[&long]).await.unwrap();
+    assert_eq!(stream.next().await.unwrap_err().code(), Code::OutOfRange);
+    sds::fetch(&agent.socket(), "default").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_paused_past_its_renewal_renews_at_once_when_it_wakes() {
+    let cluster = Cluster::start();
+    let ca = short_lived_ca(&cluster).start().await;
+    let agent = Agent::start(&cluster, &ca, "shop", "cart", "12s").await;
+    let issued = async || ca.scrape().await.outcome("signet_ca_csrs_total", "issued");
+    agent.process.signal(Signal::STOP);
+    let before = issued().await;
+    // A suspended node, past the half of its SVID's life: the time is what is tested.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(issued().await, before, "it slept");
+    agent.process.signal(Signal::CONT);
+    until("the renewal", Duration::from_secs(4), async || issued().await > before).await;
+    agent.wait_renewals(1, Duration::from_secs(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +309,9 @@ async fn a_ca_with_other_roots_is_not_trusted() {
     let agent = setup.start_unready().await;
     until("the fault", SOON, async || {
         let status = agent.admin().get("/v1/status").await;
-        status["missing"].to_string().contains("is not accepted as signet-ca.signet-system.svc under the roots in")
+        status["missing"]
+            .to_string()
+            .contains("is not accepted as signet-ca.signet-system.svc under the roots in")
     })
     .await;
     assert_eq!(ca.scrape().await.outcome("signet_ca_csrs_total", "issued"), 0);

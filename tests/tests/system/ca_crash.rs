@@ -11,26 +11,36 @@ use signet_tests::dir::{files_below, mode};
 use signet_tests::plugged::{Files, KeyForm, Kind, TestCa};
 use signet_tests::{peers, strace};
 
-/// Every way to change a file, and every other write of the process with them.
-const CALLS: &str = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,fchmod,ftruncate";
-/// A start that makes its state has fewer such calls than this until it is ready.
-const MOST: usize = 400;
+/// Every call that changes a file or makes a change last.
+const CALLS: [&str; 8] = [
+    "write",
+    "writev",
+    "fchmod",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "renameat2",
+    "unlink",
+];
+/// A start makes fewer calls of any kind than this until it is ready.
+const MOST: usize = 200;
 
-/// Kills a CA at its `nth` call; answers whether it came that far at all. One that is ready before is
-/// stopped.
-async fn killed(setup: CaSetup, nth: usize) -> (CaSetup, bool) {
-    let words = strace::killed_at(CALLS, nth);
+/// Kills a CA at its `nth` call of a kind; answers whether it came that far at all. One that is ready
+/// before is stopped.
+async fn killed(setup: CaSetup, call: &str, nth: usize) -> (CaSetup, bool) {
+    assert!(nth < MOST, "{nth} times {call} and still not ready");
+    let words = strace::killed_at(call, nth);
     let setup = setup.under(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let mut process = setup.spawn();
     let admin = setup.admin();
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(status) = process.ended() {
+            let tail = process.tail();
             assert_eq!(
                 status.signal(),
                 Some(9),
-                "killed by nobody else: {status}\n{}",
-                process.tail()
+                "killed by nobody else: {status}\n{tail}"
             );
             return (setup, true);
         }
@@ -70,36 +80,41 @@ async fn a_ca_killed_at_any_write_of_its_first_state_has_none_or_the_whole() {
         return;
     }
     let cluster = Cluster::start();
-    let (mut none, mut whole) = (0, 0);
-    for nth in 1..MOST {
-        let setup = CaSetup::new(&cluster).set("publish_roots", false);
-        let (setup, was_killed) = killed(setup, nth).await;
-        let found = state(&setup.state_file());
-        nothing_readable_by_others(&setup.dir().join("state"));
-        if found.is_some() {
-            whole += 1;
-        } else {
-            none += 1;
-        }
-        // The next start takes what is there, or makes the first.
-        if was_killed && (found.is_none() || whole == 1) {
-            let ca = setup.under(&[]).start().await;
-            if let Some(found) = found {
-                assert_eq!(
-                    ca.roots().await,
-                    found["roots"][0]["certificate"].as_str().unwrap()
-                );
+    let (mut none, mut whole) = (Vec::new(), Vec::new());
+    for call in CALLS {
+        for nth in 1.. {
+            let setup = CaSetup::new(&cluster).set("publish_roots", false);
+            let (setup, was_killed) = killed(setup, call, nth).await;
+            let found = state(&setup.state_file());
+            nothing_readable_by_others(&setup.dir().join("state"));
+            let place = if found.is_some() { &mut whole } else { &mut none };
+            place.push(format!("{call} {nth}"));
+            let first_of_its_kind = place.len() == 1;
+            // The next start takes what is there, or makes the first.
+            if was_killed && (found.is_none() || first_of_its_kind) {
+                let ca = setup.under(&[]).start().await;
+                if let Some(found) = found {
+                    assert_eq!(
+                        ca.roots().await,
+                        found["roots"][0]["certificate"].as_str().unwrap()
+                    );
+                }
+            }
+            if !was_killed {
+                break;
             }
         }
-        if !was_killed {
-            assert!(
-                none > 1 && whole > 1,
-                "killed on both sides of the change: {none} before, {whole} after"
-            );
-            return;
-        }
     }
-    panic!("{MOST} calls and still not ready");
+    for call in ["fsync 1", "rename 1"] {
+        assert!(
+            none.iter().any(|killed| killed == call),
+            "killed at {call}: {none:?}"
+        );
+    }
+    assert!(
+        whole.iter().any(|killed| killed == "fsync 2"),
+        "killed after the change: {whole:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +124,7 @@ async fn a_ca_killed_at_any_write_of_a_changed_state_has_the_old_or_the_new() {
     }
     let cluster = Cluster::start();
     let (old, new) = (TestCa::root("Old", Kind::P256), TestCa::root("New", Kind::P256));
-    let mut seen = [0, 0];
+    let mut seen = [Vec::new(), Vec::new()];
     let setup = CaSetup::new(&cluster).set("publish_roots", false);
     let files = Files::at(setup.dir().join("cacerts"));
     let setup = setup.set("plugged_in_ca", files.path().display().to_string());
@@ -119,24 +134,31 @@ async fn a_ca_killed_at_any_write_of_a_changed_state_has_the_old_or_the_new() {
     let Ca { mut setup, .. } = ca;
     let before = std::fs::read(setup.state_file()).unwrap();
     files.istio(&old, KeyForm::Pkcs8, &[], &[&old, &new]);
-    for nth in 1..MOST {
-        setup.dir().write_secret("state/state.json", &before);
-        let was_killed;
-        (setup, was_killed) = killed(setup, nth).await;
-        let found = state(&setup.state_file()).expect("a state that was there stays");
-        nothing_readable_by_others(&setup.dir().join("state"));
-        let roots = found["roots"].as_array().unwrap().len();
-        assert_eq!(found["sequence"], roots, "old with one root, or new with two");
-        seen[roots - 1] += 1;
-        if !was_killed {
-            assert!(
-                seen[0] > 1 && seen[1] > 1,
-                "killed on both sides of the change: {seen:?}"
-            );
-            return;
+    for call in CALLS {
+        for nth in 1.. {
+            setup.dir().write_secret("state/state.json", &before);
+            let was_killed;
+            (setup, was_killed) = killed(setup, call, nth).await;
+            let found = state(&setup.state_file()).expect("a state that was there stays");
+            nothing_readable_by_others(&setup.dir().join("state"));
+            let roots = found["roots"].as_array().unwrap().len();
+            assert_eq!(found["sequence"], roots, "old with one root, or new with two");
+            seen[roots - 1].push(format!("{call} {nth}"));
+            if !was_killed {
+                break;
+            }
         }
     }
-    panic!("{MOST} calls and still not ready");
+    for call in ["fsync 1", "rename 1"] {
+        assert!(
+            seen[0].iter().any(|killed| killed == call),
+            "killed at {call}: {seen:?}"
+        );
+    }
+    assert!(
+        seen[1].iter().any(|killed| killed == "fsync 2"),
+        "killed after the change: {seen:?}"
+    );
 }
 
 /// Words that run a program with a full disk of 64 KiB mounted on `directory`, in a namespace of its own.

@@ -238,10 +238,7 @@ async fn a_token_is_judged_with_the_exact_fix() {
         "token is for audience [\"vault\"], this CA accepts [\"signet-ca\"]"
     );
     assert!(
-        page["fix"]
-            .as_str()
-            .unwrap()
-            .contains("audience: signet-ca"),
+        page["fix"].as_str().unwrap().contains("audience: signet-ca"),
         "{page}"
     );
 
