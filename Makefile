@@ -48,7 +48,7 @@ test-kube: ## the tests that need a real kube-apiserver (built once, about 5 min
 	@mkdir -p $(test_out)
 	$(build_for_tests)
 	@assets=$$(scripts/build-kube-apiserver.sh) && \
-	  exec env KUBEBUILDER_ASSETS="$$assets" $(call run_tests,test-kube) cargo test --workspace --test kube --no-fail-fast
+	  exec env KUBEBUILDER_ASSETS="$$assets" $(call run_tests,test-kube) cargo test --workspace --test kube --no-fail-fast -- api::
 
 check: $(checks) ## everything a change must pass, but test-kube
 

@@ -63,14 +63,17 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let tasks = Tasks::new();
-    let started = start(&config, clock, &tasks).await;
-    if started.is_ok() {
-        stop.await;
+    let mut outcome = start(&config, clock, &tasks).await;
+    if outcome.is_ok() {
+        tokio::select! {
+            () = stop => {}
+            lost = tasks.lost() => outcome = Err(format!("the {lost} task ended; the log tells why")),
+        }
     }
     if !tasks.drain(config.drain).await {
         tracing::warn!("some streams did not end in time");
     }
-    started
+    outcome
 }
 
 async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(), String> {
@@ -112,8 +115,8 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
         newest,
         metrics: metrics.clone(),
     };
-    tasks.spawn_until_shutdown(watch.run());
-    tasks.spawn_until_shutdown(client.clone().follow_root_file());
+    tasks.spawn_essential("bundle watch", watch.run());
+    tasks.spawn_essential("root file", client.clone().follow_root_file());
     let rotator = Rotator::new(Parts {
         ca: client,
         domain: config.trust_domain.clone(),
@@ -126,9 +129,12 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
         metrics: metrics.clone(),
         readiness: readiness.clone(),
     });
-    tasks.spawn_until_shutdown(rotator.run());
+    tasks.spawn_essential("rotator", rotator.run());
     if let Some(output) = config.output.clone() {
-        tasks.spawn_until_shutdown(output::follow(snapshots.clone(), output, metrics.clone()));
+        tasks.spawn_essential(
+            "output",
+            output::follow(snapshots.clone(), output, metrics.clone()),
+        );
     }
     let doorkeeper = Doorkeeper::new(config.workload.allowed_uids.clone(), metrics.clone());
     let sds = Sds::new(
@@ -166,7 +172,9 @@ fn serve_sds(
     tasks: &Tasks,
 ) {
     let token = tasks.token();
+    let essential = tasks.essential("workload socket");
     tasks.spawn(async move {
+        let _essential = essential;
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             .http2_max_header_list_size(16 * 1024)

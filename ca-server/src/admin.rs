@@ -190,7 +190,7 @@ fn fix(error: &AuthnError, audiences: &[String]) -> String {
             "check that the pod and its service account still exist, then restart the pod".into()
         }
         AuthnError::Unavailable(_) => {
-            "check that the CA reaches the API server and may create tokenreviews (deploy/ca/rbac.yaml)"
+            "check that the CA reaches the API server and may create tokenreviews (deploy/ca/cluster-role.yaml)"
                 .into()
         }
         AuthnError::Overloaded => "try again; raise reviews_in_flight if it lasts".into(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use signet_certs::{SvidChain, UnixTime};
 use signet_policy::Caller;
+use signet_runtime::clock::rfc3339;
 
 use crate::metrics::Metrics;
 
@@ -49,7 +50,7 @@ impl Audit {
             %caller,
             serial = %chain.serial(),
             authority_id = leaf.authority_key_id().unwrap_or_default(),
-            not_after = leaf.not_after().as_secs(),
+            not_after = rfc3339(leaf.not_after()),
             csr_sha256 = csr_hash,
             peer.addr = peer.map(tracing::field::display),
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),

@@ -72,7 +72,7 @@ impl AuthnError {
 #[derive(Clone)]
 pub struct Authenticator {
     audiences: Arc<[String]>,
-    jwks: Arc<Jwks>,
+    jwks: Jwks,
     cache: TokenCache,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -90,7 +90,7 @@ impl Authenticator {
     ) -> Self {
         Self {
             audiences: audiences.into(),
-            jwks: Arc::new(jwks),
+            jwks,
             cache: TokenCache::new(reviewer, Arc::clone(&clock), metrics.clone()),
             clock,
             metrics,

@@ -7,6 +7,7 @@
 //! | [`run`] | start-up, the order of it, and the end |
 //! | [`service`] | `CreateCertificate` in five steps |
 //! | [`bundle_service`] | `WatchBundle`, for our agents |
+//! | [`gather`] | writes of one connection that go out together |
 //! | [`listener`] | TCP, TLS, limits; connections for tonic |
 //! | [`authn`] | who the caller is: token precheck, JWKS, TokenReview, caches |
 //! | [`slots`] | the authorities in use as one immutable snapshot |
@@ -26,6 +27,7 @@ pub mod audit;
 pub mod authn;
 pub mod bundle_service;
 pub mod config;
+pub mod gather;
 pub mod listener;
 pub mod metrics;
 pub mod plugged_in;

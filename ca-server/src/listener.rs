@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::gather::Gather;
 use crate::metrics::Metrics;
 
 /// A peer that has not finished its handshake by then, or not begun to speak HTTP/2 as long after it, is
@@ -50,7 +51,7 @@ impl Peer {
 /// the bounded number is given back on drop.
 pub struct Connection {
     preface: &'static [u8],
-    stream: TlsStream<TcpStream>,
+    stream: Gather<TlsStream<TcpStream>>,
     peer: Peer,
     _place: Place,
 }
@@ -102,18 +103,6 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }
 
 /// Accepts until shutdown. Finished handshakes come out of the channel returned; each handshake runs in
@@ -130,7 +119,7 @@ pub fn accept(
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(most));
     let shared = tasks.clone();
-    tasks.spawn_until_shutdown(async move {
+    tasks.spawn_essential("listener", async move {
         loop {
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -189,7 +178,7 @@ async fn handshake(
     let certificate = peer_id(stream.get_ref().1.peer_certificates());
     Ok(Connection {
         preface: PREFACE,
-        stream,
+        stream: Gather::new(stream),
         peer: Peer {
             address: Some(address),
             certificate,

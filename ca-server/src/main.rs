@@ -15,47 +15,46 @@ use signet_ca::config::Config;
 )]
 struct Args {
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
+    /// The configuration file (YAML).
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/signet/ca.yaml"
+    )]
+    config: PathBuf,
+    /// With run: make a new root although a published ConfigMap shows that there was one. Everything
+    /// issued under the old root stops being trusted as soon as the new one is published.
+    #[arg(long, global = true)]
+    new_root: bool,
 }
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Serve until SIGTERM or SIGINT.
-    Run {
-        /// The configuration file (YAML).
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Make a new root although a published ConfigMap shows that there was one. Everything issued
-        /// under the old root stops being trusted as soon as the new one is published.
-        #[arg(long)]
-        new_root: bool,
-    },
+    /// Serve until SIGTERM or SIGINT (the default).
+    Run,
     /// Read the configuration, tell every fault, and exit with 0 or 1.
-    CheckConfig {
-        /// The configuration file (YAML).
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    CheckConfig,
     /// Print the configuration in force, defaults included.
-    PrintConfig {
-        /// The configuration file (YAML).
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    PrintConfig,
 }
 
 fn main() -> ExitCode {
-    let done = match Args::parse().verb {
-        Verb::Run { config, new_root } => Config::load(&config)
-            .map_err(|e| e.to_string())
-            .and_then(|c| signet_ca::run::main(c, new_root)),
-        Verb::CheckConfig { config } => Config::load(&config)
-            .map(|_| say(&format!("{}: good", config.display())))
-            .map_err(|e| e.to_string()),
-        Verb::PrintConfig { config } => Config::load(&config)
-            .map(|c| say(&c.print()))
-            .map_err(|e| e.to_string()),
-    };
+    let args = Args::parse();
+    let done = Config::load(&args.config)
+        .map_err(|e| e.to_string())
+        .and_then(|config| match args.verb {
+            None | Some(Verb::Run) => signet_ca::run::main(config, args.new_root),
+            Some(Verb::CheckConfig) => {
+                say(&format!("{}: good", args.config.display()));
+                Ok(())
+            }
+            Some(Verb::PrintConfig) => {
+                say(&config.print());
+                Ok(())
+            }
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {

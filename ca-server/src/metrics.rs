@@ -151,7 +151,40 @@ impl Metrics {
             "Audit records left out because too many callers failed to authenticate",
             metrics.audit_suppressed.clone(),
         );
+        metrics.start_at_zero();
         metrics
+    }
+
+    /// An alert on an increase sees an event that happens once only if its counter was there before.
+    fn start_at_zero(&self) {
+        for (family, outcomes) in [
+            (
+                &self.csrs,
+                &["issued", "overloaded", "issue_failed", "issuer_ending"][..],
+            ),
+            (&self.authentications, &["ok", "review_unavailable", "overloaded"]),
+            (
+                &self.reviews,
+                &["authenticated", "refused", "overloaded", "failed"],
+            ),
+            (&self.jwks, &["fetched", "failed", "skipped"]),
+            (
+                &self.connection_faults,
+                &["accept", "too_many", "handshake_deadline", "tls"],
+            ),
+            (
+                &self.rotations,
+                &["renewed", "failed", "older", "state_gone", "state_fault"],
+            ),
+            (
+                &self.publishes,
+                &["created", "updated", "raced", "newer_kept", "failed"],
+            ),
+        ] {
+            for outcome in outcomes {
+                drop(family.get_or_create(&Outcome { outcome }));
+            }
+        }
     }
 
     /// Counts one outcome.

@@ -37,19 +37,32 @@ const RESYNC: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(2);
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Whether a ConfigMap of ours already names a root: then there has been one before.
+/// What is published already: then there has been a root before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The ConfigMap that names the newest bundle, as `namespace/name`.
+    pub place: String,
+    /// The sequence of that bundle.
+    pub sequence: u64,
+}
+
+/// The newest bundle that ConfigMaps of ours name.
 ///
 /// # Errors
 /// When the API server cannot be asked.
 pub async fn already_published(
     client: &kube::Client,
     domain: &TrustDomain,
-) -> Result<Option<String>, kube::Error> {
+) -> Result<Option<Published>, kube::Error> {
     let api: Api<ConfigMap> = Api::all(client.clone());
     let ours = api
         .list(&ListParams::default().labels(&format!("{LABEL}=true")))
         .await?;
-    let found = ours.items.into_iter().find(|map| {
+    Ok(newest(ours.items, domain))
+}
+
+fn newest(maps: Vec<ConfigMap>, domain: &TrustDomain) -> Option<Published> {
+    let ours = maps.into_iter().filter(|map| {
         let of = map
             .metadata
             .annotations
@@ -58,10 +71,19 @@ pub async fn already_published(
         let holds = map.data.as_ref().is_some_and(|data| data.contains_key(DATA_KEY));
         holds && of.is_none_or(|of| of == domain.as_str())
     });
-    Ok(found.map(|map| {
+    let published = ours.map(|map| {
+        let sequence = sequence(&map).unwrap_or(0);
         let part = |part: Option<String>| part.unwrap_or_default();
-        format!("{}/{}", part(map.metadata.namespace), part(map.metadata.name))
-    }))
+        let place = format!("{}/{}", part(map.metadata.namespace), part(map.metadata.name));
+        Published { place, sequence }
+    });
+    published.max_by_key(|published| published.sequence)
+}
+
+/// The sequence a ConfigMap is annotated with.
+fn sequence(map: &ConfigMap) -> Option<u64> {
+    let annotations = map.metadata.annotations.as_ref()?;
+    annotations.get(SEQUENCE)?.parse().ok()
 }
 
 /// Publishes until dropped.
@@ -157,12 +179,15 @@ impl Publisher {
                 .filter_map(|map| map.metadata.namespace.clone().map(|ns| (ns, map)))
                 .collect();
             for namespace in &namespaces {
-                let need = need(there.get(namespace).map(Arc::as_ref), snapshot, &pem);
-                let outcome = match need {
+                let found = there.get(namespace).map(Arc::as_ref);
+                let outcome = match need(found, snapshot, &pem) {
                     Need::Nothing => continue,
                     Need::Newer => "newer_kept",
                     Need::Create => self.create(namespace, name, snapshot, &pem).await,
-                    Need::Update => self.update(namespace, name, snapshot, &pem).await,
+                    Need::Update => {
+                        let version = found.and_then(|map| map.metadata.resource_version.as_deref());
+                        self.update(namespace, name, version, snapshot, &pem).await
+                    }
                 };
                 Metrics::count(&self.metrics.publishes, outcome);
                 if outcome == "newer_kept" {
@@ -192,12 +217,17 @@ impl Publisher {
             .await
     }
 
-    /// A merge patch touches only what is ours.
-    async fn update(&self, namespace: &str, name: &str, snapshot: &Snapshot, pem: &str) -> &'static str {
-        let patch = serde_json::json!({
-            "metadata": { "labels": labels(name), "annotations": annotations(snapshot) },
-            "data": { DATA_KEY: pem },
-        });
+    /// A merge patch touches only what is ours, and only the `version` that was judged: what another
+    /// replica wrote since then may know more.
+    async fn update(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<&str>,
+        snapshot: &Snapshot,
+        pem: &str,
+    ) -> &'static str {
+        let patch = patch(name, version, snapshot, pem);
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
         self.outcome(namespace, name, "updated", api.patch(name, &params, &patch))
@@ -228,6 +258,17 @@ impl Publisher {
     }
 }
 
+fn patch(name: &str, version: Option<&str>, snapshot: &Snapshot, pem: &str) -> serde_json::Value {
+    serde_json::json!({
+        "metadata": {
+            "labels": labels(name),
+            "annotations": annotations(snapshot),
+            "resourceVersion": version,
+        },
+        "data": { DATA_KEY: pem },
+    })
+}
+
 /// What one ConfigMap needs.
 #[derive(Debug, PartialEq, Eq)]
 enum Need {
@@ -242,9 +283,7 @@ fn need(found: Option<&ConfigMap>, snapshot: &Snapshot, pem: &str) -> Need {
     let annotations = map.metadata.annotations.as_ref();
     let of = annotations.and_then(|a| a.get(TRUST_DOMAIN));
     let ours = of.is_none_or(|of| of == snapshot.bundle.trust_domain().as_str());
-    let sequence = annotations
-        .and_then(|a| a.get(SEQUENCE))
-        .and_then(|s| s.parse::<u64>().ok());
+    let sequence = sequence(map);
     if ours && sequence.is_some_and(|sequence| sequence > snapshot.bundle.sequence()) {
         return Need::Newer;
     }
@@ -338,5 +377,33 @@ mod tests {
         let mut bare = published(&ours, &pem);
         bare.metadata.annotations = None;
         assert_eq!(need(Some(&bare), &ours, &pem), Need::Update);
+    }
+
+    #[test]
+    fn a_patch_holds_only_for_the_version_that_was_judged() {
+        let ours = snapshot(5);
+        let patch = patch("signet-ca-root-cert", Some("17"), &ours, &ours.bundle.to_pem());
+        assert_eq!(patch["metadata"]["resourceVersion"], "17");
+    }
+
+    #[test]
+    fn the_newest_published_bundle_of_our_trust_domain_is_found() {
+        let domain: TrustDomain = "cluster.local".parse().unwrap();
+        let named = |namespace: &str, sequence: u64| {
+            let mut map = published(&snapshot(sequence), "pem");
+            map.metadata.namespace = Some(namespace.into());
+            map.metadata.name = Some("roots".into());
+            map
+        };
+        let mut foreign = named("c", 9);
+        let annotations = foreign.metadata.annotations.as_mut().unwrap();
+        annotations.insert(TRUST_DOMAIN.into(), "other.test".into());
+        let found = newest(vec![named("a", 3), named("b", 7), foreign], &domain);
+        let expected = Published {
+            place: "b/roots".into(),
+            sequence: 7,
+        };
+        assert_eq!(found, Some(expected));
+        assert_eq!(newest(Vec::new(), &domain), None);
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::{Metrics, Role};
 use crate::plugged_in::{self, PluggedIn};
-use crate::slots::{Slots, Snapshot, Source};
+use crate::slots::{Slots, Snapshot, Source, follows};
 use crate::state::CaState;
 use crate::store::{Seen, Store, StoreError};
 
@@ -94,22 +94,24 @@ impl Rotator {
     /// Runs until dropped.
     pub async fn run(self, mut state: CaState, slots: Slots) {
         let (tell, mut changes) = mpsc::channel(16);
-        let store = self.store.clone();
-        let follow = store.follow(self.domain.clone(), tell);
-        let mut follow = std::pin::pin!(follow);
+        let mut following = std::pin::pin!(self.follow(tell));
         let mut files = PluggedFiles::new(self.plugged_in.as_ref());
+        let mut offered = None;
         let mut due = slots.current().renew_at;
         loop {
             let why = tokio::select! {
                 () = sleep_until(self.clock.as_ref(), due) => "due",
-                () = &mut follow => return,
+                () = &mut following => return,
                 () = files.changed() => "plugged_in",
-                Some(seen) = changes.recv() => match self.adopt(seen, &state) {
-                    Some(next) => { state = next; "state" }
-                    None => continue,
-                },
+                Some(seen) = changes.recv() => {
+                    offered = self.adopt(seen, &state);
+                    if offered.is_none() {
+                        continue;
+                    }
+                    "state"
+                }
             };
-            due = match self.renew(&mut state, &slots, why).await {
+            due = match self.turn(&mut state, &mut offered, &slots, why).await {
                 Ok(next) => next,
                 Err(error) => {
                     Metrics::count(&self.metrics.rotations, "failed");
@@ -118,6 +120,44 @@ impl Rotator {
                 }
             };
         }
+    }
+
+    /// Follows the store for ever.
+    async fn follow(&self, tell: mpsc::Sender<Seen>) {
+        loop {
+            self.store.follow(self.domain.clone(), tell.clone()).await;
+            tracing::warn!(place = %self.store.place(), "following the stored state ended; beginning anew");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Renews under the state offered, if there is one. One that cannot be used is tried again, and does
+    /// not stop renewal under the last good one (I4).
+    async fn turn(
+        &self,
+        state: &mut CaState,
+        offered: &mut Option<CaState>,
+        slots: &Slots,
+        why: &str,
+    ) -> Result<UnixTime, RotateError> {
+        let Some(mut next) = offered.take() else {
+            return self.renew(state, slots, why).await;
+        };
+        let error = match self.renew(&mut next, slots, why).await {
+            Ok(due) => {
+                *state = next;
+                return Ok(due);
+            }
+            Err(error) => error,
+        };
+        *offered = Some(next);
+        let now = self.clock.now();
+        if slots.current().renew_at <= now {
+            tracing::error!(%error, "the stored state cannot be used; renewing under the one in force");
+            self.renew(state, slots, why).await?;
+            return Ok(plus(now, RETRY));
+        }
+        Err(error)
     }
 
     /// Makes the next snapshot and publishes it; answers when the one after it is due.
@@ -148,9 +188,15 @@ impl Rotator {
         let place = self.store.place();
         match seen {
             Seen::State(next) if next.same(current) => None,
-            Seen::State(next) if next.bundle().sequence() < current.bundle().sequence() => {
+            Seen::State(next) if !follows(next.bundle(), current.bundle()) => {
                 Metrics::count(&self.metrics.rotations, "older");
-                tracing::error!(%place, "the stored state went back to an older sequence; it is not followed");
+                tracing::error!(
+                    %place,
+                    sequence = next.bundle().sequence(),
+                    in_force = current.bundle().sequence(),
+                    "the stored state went back to an older sequence, or has other roots under the same one; \
+                     it is not followed"
+                );
                 None
             }
             Seen::State(next) => Some(next),
@@ -314,5 +360,76 @@ impl PluggedFiles {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::file::FileStore;
+    use signet_certs::lifetime::minus;
+
+    const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+
+    struct At(UnixTime);
+
+    impl Clock for At {
+        fn now(&self) -> UnixTime {
+            self.0
+        }
+    }
+
+    fn domain() -> TrustDomain {
+        "cluster.local".parse().unwrap()
+    }
+
+    fn fresh(sequence: u64) -> CaState {
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let root = Authority::self_signed_root(&domain(), key, Duration::from_secs(86_400), NOW).unwrap();
+        CaState::with_root(&domain(), root, sequence).unwrap()
+    }
+
+    fn rotator(directory: &std::path::Path, now: UnixTime) -> Rotator {
+        Rotator {
+            domain: domain(),
+            issuing_life: Duration::from_secs(1_000),
+            refresh_hint: Duration::from_secs(300),
+            plugged_in: None,
+            store: Store::File(FileStore::open(directory).unwrap()),
+            clock: Arc::new(At(now)),
+            metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stored_state_that_cannot_sign_does_not_stop_renewal_under_the_last_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut state, first) = rotator(dir.path(), NOW).start(&fresh(1)).await.unwrap();
+        let due = first.renew_at;
+        let before = first.issuing.id();
+        let slots = Slots::new(first);
+        let keyless = CaState::with_bundle(Arc::new(TrustBundle::clone(fresh(2).bundle())));
+
+        let mut offered = Some(keyless);
+        let early = rotator(dir.path(), minus(due, Duration::from_secs(1)));
+        let refused = early.turn(&mut state, &mut offered, &slots, "state").await;
+        assert!(matches!(refused, Err(RotateError::NoKey)));
+        assert_eq!(slots.current().issuing.id(), before);
+
+        let late = rotator(dir.path(), due);
+        late.turn(&mut state, &mut offered, &slots, "due").await.unwrap();
+        assert_ne!(slots.current().issuing.id(), before, "renewed all the same");
+        assert_eq!(slots.current().bundle.sequence(), 1);
+        assert!(offered.is_some(), "tried again later");
+    }
+
+    #[tokio::test]
+    async fn a_stored_state_with_other_roots_under_the_same_sequence_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotator = rotator(dir.path(), NOW);
+        let state = fresh(4);
+        assert!(rotator.adopt(Seen::State(fresh(4)), &state).is_none());
+        assert!(rotator.adopt(Seen::State(fresh(3)), &state).is_none());
+        assert!(rotator.adopt(Seen::State(fresh(5)), &state).is_some());
     }
 }

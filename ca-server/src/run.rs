@@ -113,12 +113,18 @@ async fn run(config: Config, new_root: bool) -> Result<(), String> {
             return Ok(());
         }
     }
-    let signal = stop.await.map_err(|e| format!("signals: {e}"))?;
-    tracing::info!(signal, "draining");
+    let ended = tokio::select! {
+        signal = stop => {
+            let signal = signal.map_err(|e| format!("signals: {e}"))?;
+            tracing::info!(signal, "draining");
+            Ok(())
+        }
+        lost = tasks.lost() => Err(format!("the {lost} task ended; the log tells why")),
+    };
     if !tasks.drain(config.drain).await {
         tracing::warn!("drain deadline passed; calls under way were cut");
     }
-    Ok(())
+    ended
 }
 
 async fn client(config: &Config) -> Result<kube::Client, String> {
@@ -207,27 +213,28 @@ async fn first_state(
     store: &Store,
     clock: &Arc<dyn Clock>,
 ) -> Result<CaState, String> {
-    if !new_root {
-        let published = already_published(client, &config.trust_domain)
-            .await
-            .map_err(|e| format!("cannot tell whether there has been a root before: {e}"))?;
-        if let Some(map) = published {
-            return Err(format!(
-                "there is no state at {}, but configmap {map} names a root that workloads trust. Restore the state \
-                 with `signet authority restore`, or start once with --new-root to replace that root, which cuts \
-                 off every workload until it has the new one",
-                store.place()
-            ));
-        }
+    let published = already_published(client, &config.trust_domain)
+        .await
+        .map_err(|e| format!("cannot tell whether there has been a root before: {e}"))?;
+    if let (Some(published), false) = (&published, new_root) {
+        return Err(format!(
+            "there is no state at {}, but configmap {} names a root that workloads trust. Restore the state \
+             with `signet authority restore`, or start once with --new-root to replace that root, which cuts \
+             off every workload until it has the new one",
+            store.place(),
+            published.place
+        ));
     }
+    // Agents and ConfigMaps keep the newest sequence they have seen: a new root must be newer.
+    let last = published.map_or(0, |published| published.sequence);
     let state = if config.plugged_in.is_some() {
-        let none = signet_certs::TrustBundle::new(config.trust_domain.clone(), Vec::new(), 0);
+        let none = signet_certs::TrustBundle::new(config.trust_domain.clone(), Vec::new(), last);
         CaState::with_bundle(Arc::new(none.map_err(|e| e.to_string())?))
     } else {
         let key = Arc::new(SigningKey::generate().map_err(|e| e.to_string())?);
         let root = Authority::self_signed_root(&config.trust_domain, key, config.lifetimes.root, clock.now())
             .map_err(|e| e.to_string())?;
-        CaState::with_root(&config.trust_domain, root, 1).map_err(|e| e.to_string())?
+        CaState::with_root(&config.trust_domain, root, last.saturating_add(1)).map_err(|e| e.to_string())?
     };
     let winner = store.create(&state).await.map_err(|e| e.to_string())?;
     let outcome = if winner.same(&state) { "created" } else { "adopted" };
@@ -324,12 +331,15 @@ async fn serve(
             readiness.lacks(SELF_TEST, error);
         }
     }
-    tasks.spawn_until_shutdown(serving.run(slots.clone(), Arc::clone(clock), metrics.clone()));
-    tasks.spawn_until_shutdown(rotator.run(state, slots.clone()));
+    tasks.spawn_essential(
+        "serving certificate",
+        serving.run(slots.clone(), Arc::clone(clock), metrics.clone()),
+    );
+    tasks.spawn_essential("rotator", rotator.run(state, slots.clone()));
     tasks.spawn_until_shutdown(wait_for_review(authenticator.clone(), readiness));
     if config.publishing.enabled {
         let publisher = Publisher::new(client, &config.publishing.configmaps, metrics.clone());
-        tasks.spawn_until_shutdown(publisher.run(slots.clone()));
+        tasks.spawn_essential("publisher", publisher.run(slots.clone()));
     }
     let connections = listener::accept(
         listener,
@@ -358,7 +368,9 @@ async fn serve(
         .add_service(IstioCertificateServiceServer::new(issuing).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AuthorityServer::new(bundles).max_decoding_message_size(MAX_MESSAGE));
     let ended = tasks.token().cancelled_owned();
+    let essential = tasks.essential("grpc server");
     tasks.spawn(async move {
+        let _essential = essential;
         if let Err(error) = server
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), ended)
             .await

@@ -9,7 +9,7 @@ use std::time::Duration;
 use signet_certs::csr::CsrError;
 use signet_certs::issue::IssueError;
 use signet_certs::lifetime::TtlBounds;
-use signet_certs::{Csr, LeafProfile, ServiceAccountId, SpiffeId, SvidChain, issue};
+use signet_certs::{Authority, Csr, LeafProfile, SpiffeId, SvidChain, issue};
 use signet_policy::issuance::{self, Asked, Denied};
 use signet_policy::{Caller, IssuancePermit};
 use signet_proto::issue::{IssueRequest, IssueRequestError, parse, respond};
@@ -141,17 +141,16 @@ impl Issuing {
         let token = BearerToken::from_metadata(request.metadata());
         let asked = parse(request.into_inner())?;
         let caller = self.authenticator.authenticate(token.as_ref(), peer.ip()).await?;
+        // The roots answered are those that this issuing authority was verified against (I6).
+        let snapshot = self.slots.current();
         let issued = self
             .authorize(&caller, &asked, peer.certificate.as_ref())
-            .and_then(|permit| {
-                let (csr, chain) = self.issue(&permit, &asked)?;
-                Ok((csr, chain))
-            });
+            .and_then(|permit| self.issue(&permit, &asked, &snapshot.issuing));
         match issued {
             Ok((csr, chain)) => {
                 self.audit
                     .issued(&caller, &chain, csr.hash(), peer.address, started.elapsed());
-                Ok(respond(&chain, &self.slots.current().bundle))
+                Ok(respond(&chain, &snapshot.bundle))
             }
             Err(refusal) => {
                 self.audit
@@ -176,26 +175,19 @@ impl Issuing {
     }
 
     /// Step 4. The CSR is read only now: proving possession costs more than anything before it.
-    fn issue(&self, permit: &IssuancePermit, asked: &IssueRequest) -> Result<(Csr, SvidChain), Refusal> {
+    fn issue(
+        &self,
+        permit: &IssuancePermit,
+        asked: &IssueRequest,
+        issuing: &Authority,
+    ) -> Result<(Csr, SvidChain), Refusal> {
         let csr = Csr::from_pem(&asked.csr)?;
         csr.check_names(permit.id())?;
-        let profile = profile(
-            permit,
-            asked.validity_seconds,
-            self.config.lifetimes.svid,
-            &self.extra_dns(permit.account()),
-        );
-        let chain = issue(
-            &profile,
-            csr.public_key(),
-            &self.slots.current().issuing,
-            self.clock.now(),
-        )?;
+        let bounds = self.config.lifetimes.svid;
+        let dns = self.config.extra_dns.get(permit.account());
+        let profile = profile(permit, asked.validity_seconds, bounds, dns);
+        let chain = issue(&profile, csr.public_key(), issuing, self.clock.now())?;
         Ok((csr, chain))
-    }
-
-    fn extra_dns(&self, account: &ServiceAccountId) -> Vec<String> {
-        self.config.extra_dns.get(account).cloned().unwrap_or_default()
     }
 
     /// A place among the bounded number of requests under way, given back on drop.
@@ -227,12 +219,17 @@ impl Drop for Place {
 }
 
 /// The leaf a permit stands for. Every name in it comes from the permit or the configuration.
-fn profile(permit: &IssuancePermit, seconds: i64, bounds: TtlBounds, dns: &[String]) -> LeafProfile {
+fn profile(
+    permit: &IssuancePermit,
+    seconds: i64,
+    bounds: TtlBounds,
+    dns: Option<&Vec<String>>,
+) -> LeafProfile {
     LeafProfile {
         id: permit.id().clone(),
         ttl: bounds.clamp(seconds),
         min_left: bounds.min,
-        dns: dns.to_vec(),
+        dns: dns.cloned().unwrap_or_default(),
     }
 }
 

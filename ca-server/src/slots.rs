@@ -1,5 +1,6 @@
 //! The authorities in use, as one immutable snapshot for readers.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,15 +90,26 @@ impl Slots {
         self.current.subscribe()
     }
 
-    /// Puts `next` in force, unless its bundle is older than the one in force (I5).
+    /// Puts `next` in force, unless its bundle is older than the one in force, or another one of the
+    /// same sequence, which followers would never learn of (I5).
     pub fn publish(&self, next: Snapshot) -> bool {
         self.current.send_if_modified(|current| {
-            let forward = next.bundle.sequence() >= current.bundle.sequence();
+            let forward = follows(&next.bundle, &current.bundle);
             if forward {
                 *current = Arc::new(next);
             }
             forward
         })
+    }
+}
+
+/// Whether `next` may take the place of `current`: it has a higher sequence, or the same roots.
+#[must_use]
+pub fn follows(next: &TrustBundle, current: &TrustBundle) -> bool {
+    match next.sequence().cmp(&current.sequence()) {
+        Ordering::Greater => true,
+        Ordering::Equal => next.same_roots(current),
+        Ordering::Less => false,
     }
 }
 
@@ -111,6 +123,22 @@ impl signet_certs::tls::BundleSource for Slots {
 mod tests {
     use super::*;
     use signet_certs::SigningKey;
+
+    #[test]
+    fn other_roots_under_the_same_sequence_are_never_put_in_force() {
+        let domain: signet_certs::TrustDomain = "cluster.local".parse().unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let fresh = || {
+            let key = Arc::new(SigningKey::generate().unwrap());
+            let life = Duration::from_secs(1_000);
+            let root = Arc::new(Authority::self_signed_root(&domain, key, life, now).unwrap());
+            let roots = vec![root.certificate().clone()];
+            let bundle = TrustBundle::new(domain.clone(), roots, 5).unwrap();
+            Snapshot::new(Arc::new(bundle), root, Source::OwnRoot, now)
+        };
+        let slots = Slots::new(fresh());
+        assert!(!slots.publish(fresh()));
+    }
 
     #[test]
     fn an_older_bundle_is_never_put_in_force() {

@@ -4,16 +4,30 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::shutdown::Tasks;
+
+/// Metrics connections at once: scrapers and probes, not load. Strangers reach this port too.
+const MAX_CONNECTIONS: usize = 256;
+/// Admin connections at once: people and scripts, not load.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// A connection that brings no whole request head for this long is closed; scrapers dial again.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+/// Wait after an accept that failed, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Named conditions that must all hold before a process says it is ready. Clones share them.
 #[derive(Clone, Debug)]
@@ -76,14 +90,42 @@ pub async fn serve(address: SocketAddr, exposed: Exposed, tasks: &Tasks) -> std:
         .await
         .map_err(|e| std::io::Error::new(e.kind(), format!("bind metrics address {address}: {e}")))?;
     let bound = listener.local_addr()?;
-    let token = tasks.token();
-    tasks.spawn(async move {
-        let served = axum::serve(listener, router(exposed)).with_graceful_shutdown(token.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::error!(%error, "metrics endpoint ended");
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router = router(exposed);
+    let shared = tasks.clone();
+    tasks.spawn_until_shutdown(async move {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "metrics connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::debug!("too many metrics connections; closed");
+                continue;
+            };
+            shared.spawn_until_shutdown(converse(stream, router.clone(), place));
         }
     });
     Ok(bound)
+}
+
+/// Answers the requests of one connection; a peer that is slow to ask, or asks no more, is let go.
+async fn converse<S>(stream: S, router: Router, _place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "http connection ended");
+    }
 }
 
 /// The three pages, for mounting elsewhere as well.
@@ -123,7 +165,7 @@ async fn ready(State(exposed): State<Exposed>) -> Response {
 /// When the socket cannot be bound.
 pub fn serve_admin(path: &std::path::Path, router: Router, tasks: &Tasks) -> std::io::Result<()> {
     let socket = crate::socket::BoundSocket::bind(path, 0o600)?;
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_ADMIN_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS));
     let own = crate::socket::own_uid();
     let shared = tasks.clone();
     tasks.spawn_until_shutdown(async move {
@@ -132,7 +174,7 @@ pub fn serve_admin(path: &std::path::Path, router: Router, tasks: &Tasks) -> std
                 Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "admin connection not accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
@@ -145,21 +187,41 @@ pub fn serve_admin(path: &std::path::Path, router: Router, tasks: &Tasks) -> std
                 tracing::warn!("too many admin connections; closed");
                 continue;
             };
-            let service = hyper_util::service::TowerToHyperService::new(router.clone());
-            shared.spawn_until_shutdown(async move {
-                let _place = place;
-                let io = hyper_util::rt::TokioIo::new(stream);
-                if let Err(error) = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(io, service)
-                    .await
-                {
-                    tracing::debug!(%error, "admin connection ended");
-                }
-            });
+            shared.spawn_until_shutdown(converse(stream, router.clone(), place));
         }
     });
     Ok(())
 }
 
-/// Admin connections at once: people and scripts, not load.
-const MAX_ADMIN_CONNECTIONS: usize = 64;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn strangers_can_hold_only_so_many_connections() {
+        let tasks = Tasks::new();
+        let exposed = Exposed {
+            registry: Arc::default(),
+            readiness: Readiness::waiting_for(&[]),
+        };
+        let address = serve("127.0.0.1:0".parse().unwrap(), exposed, &tasks)
+            .await
+            .unwrap();
+        let mut held = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz/live HTTP/1.1\r\n").await.unwrap();
+            held.push(stream);
+        }
+        let mut one_more = TcpStream::connect(address).await.unwrap();
+        assert_eq!(one_more.read(&mut [0; 1]).await.unwrap(), 0, "closed at once");
+        let mut last = held.pop().unwrap();
+        last.write_all(b"\r\n").await.unwrap();
+        let mut answer = [0; 15];
+        last.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+    }
+}

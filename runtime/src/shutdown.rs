@@ -1,6 +1,7 @@
 //! Signals, tasks that have an owner, and an end: drain, then deadline.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,28 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     token: CancellationToken,
     tracker: TaskTracker,
+    lost: Arc<OnceLock<&'static str>>,
+}
+
+/// Held by a task without which the process is of no use. When it goes before the word is given, by a
+/// return or a panic, the word is given: a process that ended is restarted, one that limps is not.
+#[derive(Debug)]
+pub struct Essential {
+    name: &'static str,
+    tasks: Tasks,
+}
+
+impl Drop for Essential {
+    fn drop(&mut self) {
+        if !self.tasks.token.is_cancelled() {
+            tracing::error!(
+                task = self.name,
+                "a task that must not end has ended; shutting down"
+            );
+            let _ = self.tasks.lost.set(self.name);
+            self.tasks.token.cancel();
+        }
+    }
 }
 
 impl Tasks {
@@ -25,6 +48,36 @@ impl Tasks {
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
+    }
+
+    /// For a task called `name` to hold as long as it runs.
+    #[must_use]
+    pub fn essential(&self, name: &'static str) -> Essential {
+        Essential {
+            name,
+            tasks: self.clone(),
+        }
+    }
+
+    /// Waits until an essential task has ended before its time, and names it.
+    pub async fn lost(&self) -> &'static str {
+        self.token.cancelled().await;
+        match self.lost.get() {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Spawns a task that must not end before shutdown, and is dropped at its next await then.
+    pub fn spawn_essential<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let essential = self.essential(name);
+        self.spawn_until_shutdown(async move {
+            let _essential = essential;
+            task.await;
+        });
     }
 
     /// Spawns a task that ends by itself once [`Tasks::token`] is cancelled.
@@ -68,4 +121,33 @@ pub async fn signalled() -> std::io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_essential_task_that_ends_or_panics_ends_the_process() {
+        for panics in [false, true] {
+            let tasks = Tasks::new();
+            tasks.spawn_essential("other", std::future::pending());
+            tasks.spawn_essential("heart", async move {
+                if panics {
+                    std::panic::panic_any("as a fault of ours would");
+                }
+            });
+            assert_eq!(tasks.lost().await, "heart");
+            assert!(tasks.drain(Duration::from_secs(5)).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ordinary_shutdown_loses_nothing() {
+        let tasks = Tasks::new();
+        tasks.spawn_essential("heart", std::future::pending());
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+        let lost = tokio::time::timeout(Duration::from_millis(10), tasks.lost()).await;
+        assert!(lost.is_err());
+    }
 }

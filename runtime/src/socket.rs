@@ -117,7 +117,18 @@ fn lock_beside(path: &Path) -> io::Result<File> {
 pub fn private_directory(directory: &Path) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("directory {}: {e}", directory.display()));
     std::fs::create_dir_all(directory).map_err(named)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(named)
+    let mode = std::fs::metadata(directory).map_err(named)?.permissions().mode() & 0o777;
+    if mode == 0o700 {
+        return Ok(());
+    }
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(|e| {
+        let text = format!(
+            "directory {} has mode {mode:o} and cannot be made private (0700): {e}; mount one level above it, so \
+             that it is created here",
+            directory.display()
+        );
+        io::Error::new(e.kind(), text)
+    })
 }
 
 /// The user id this process runs as.

@@ -1,7 +1,11 @@
 //! `make demo`: two workloads, two real Envoys, mutual TLS, and certificates that renew while traffic
 //! flows. Each step says in a line what it does; a step that does not hold ends it with exit code 1.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo talks")]
-#![allow(clippy::panic, clippy::indexing_slicing, reason = "a step that does not hold ends the demo")]
+#![allow(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a step that does not hold ends the demo"
+)]
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use signet_certs::UnixTime;
 use signet_certs::lifetime::plus;
 use signet_policy::Caller;
 use signet_runtime::Clock;
+use tokio::sync::Semaphore;
 
 use super::AuthnError;
 use super::claims::Claims;
@@ -29,6 +30,9 @@ const SHARED: Duration = Duration::from_secs(1);
 const POSITIVES: u64 = 50_000;
 /// Most negative answers kept.
 const NEGATIVES: u64 = 5_000;
+/// Most reviews under way or waiting, those included whose callers have left: a stranger may come and
+/// leave faster than the API server answers. Each holds a token.
+const MOST_REVIEWS: usize = 4_096;
 
 type Key = [u8; 32];
 type Answer = Result<Caller, ReviewFault>;
@@ -40,6 +44,7 @@ pub struct TokenCache {
     positive: Cache<Key, Arc<(Caller, UnixTime)>>,
     negative: Cache<Key, Arc<(ReviewFault, UnixTime)>>,
     in_flight: Cache<Key, Answer>,
+    places: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -62,6 +67,7 @@ impl TokenCache {
                 .max_capacity(POSITIVES)
                 .time_to_live(SHARED)
                 .build(),
+            places: Arc::new(Semaphore::new(MOST_REVIEWS)),
             clock,
             metrics,
         }
@@ -108,7 +114,11 @@ impl TokenCache {
         let owned = BearerToken::new(token.expose());
         let claims = claims.clone();
         let shared = self.in_flight.try_get_with(key, async move {
+            let place = Arc::clone(&this.places)
+                .try_acquire_owned()
+                .map_err(|_| AuthnError::Overloaded)?;
             let task = tokio::spawn(async move {
+                let _place = place;
                 let answer = this.reviewer.review(&owned, peer).await;
                 let answer = match answer {
                     Ok(caller) if *caller.account() != claims.account => Err(ReviewFault::OtherAccount {
@@ -146,5 +156,58 @@ impl TokenCache {
                     .await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+    use signet_certs::ServiceAccountId;
+    use signet_runtime::SystemClock;
+
+    use crate::authn::claims::Algorithm;
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_leave_cannot_pile_up_reviews() {
+        let hanging = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let metrics = Metrics::new(&mut Registry::default());
+        let reviewer = Reviewer::new(
+            kube::Client::new(hanging, "default"),
+            &["signet-ca".to_owned()],
+            Duration::from_secs(5),
+            1,
+            metrics.clone(),
+        );
+        let cache = TokenCache::new(reviewer, Arc::new(SystemClock), metrics);
+        let claims = Claims {
+            algorithm: Algorithm::Es256,
+            key_id: None,
+            audiences: Vec::new(),
+            expires: UnixTime::since_unix_epoch(Duration::from_secs(2_000_000_000)),
+            not_before: None,
+            account: ServiceAccountId::new("a", "b").unwrap(),
+            issuer: None,
+            pod: None,
+        };
+        for number in 0..MOST_REVIEWS {
+            let token = BearerToken::new(&number.to_string());
+            let review = cache.review(&token, &claims, None);
+            let left = tokio::time::timeout(Duration::ZERO, review).await;
+            assert!(left.is_err(), "{number} waits");
+        }
+        let token = BearerToken::new("one more");
+        assert_eq!(
+            cache.review(&token, &claims, None).await,
+            Err(AuthnError::Overloaded)
+        );
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(
+            cache.places.available_permits(),
+            MOST_REVIEWS,
+            "each has its deadline"
+        );
     }
 }

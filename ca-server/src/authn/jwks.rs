@@ -14,7 +14,7 @@ use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
 use signet_certs::UnixTime;
 use signet_certs::lifetime::until;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::claims::{Algorithm, Claims, parts};
 use super::token::BearerToken;
@@ -22,10 +22,12 @@ use crate::metrics::Metrics;
 
 /// Where API servers publish their keys (OIDC discovery).
 const JWKS_PATH: &str = "/openid/v1/jwks";
-/// An unknown key id causes a fetch at most this often, whoever invents key ids.
+/// Fetches are begun at most this often, whoever invents key ids and however they end.
 const REFETCH: Duration = Duration::from_secs(10);
 /// Keys are fetched anew after this, so that a removed key stops passing.
 const FRESH: Duration = Duration::from_secs(300);
+/// Keys that cannot be fetched anew are believed this long.
+const KEPT: Duration = Duration::from_secs(3600);
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 /// Most keys kept; API servers have one to three.
 const MAX_KEYS: usize = 64;
@@ -54,11 +56,13 @@ struct Keys {
     fetched: Option<UnixTime>,
 }
 
-/// The keys, fetched when needed.
+/// The keys, fetched when needed. Clones share them.
+#[derive(Clone)]
 pub struct Jwks {
-    client: Option<kube::Client>,
-    keys: ArcSwap<Keys>,
-    fetching: Mutex<()>,
+    client: kube::Client,
+    keys: Arc<ArcSwap<Keys>>,
+    /// When a fetch was last begun. Held while one is under way.
+    begun: Arc<Mutex<Option<UnixTime>>>,
     metrics: Metrics,
 }
 
@@ -67,29 +71,25 @@ impl Jwks {
     #[must_use]
     pub fn of(client: kube::Client, metrics: Metrics) -> Self {
         Self {
-            client: Some(client),
-            keys: ArcSwap::default(),
-            fetching: Mutex::default(),
+            client,
+            keys: Arc::default(),
+            begun: Arc::default(),
             metrics,
         }
     }
 
     /// Whether `token` is signed by a published key.
     pub async fn verify(&self, token: &BearerToken, claims: &Claims, now: UnixTime) -> Signature {
-        let mut keys = self.keys.load_full();
         let key_id = claims.key_id.clone().unwrap_or_default();
-        let stale = |keys: &Keys| match keys.fetched {
-            None => true,
-            Some(at) => {
-                let age = until(now, at);
-                age >= FRESH || (age >= REFETCH && !keys.by_id.contains_key(&key_id))
-            }
-        };
-        if stale(&keys) {
-            let _one = self.fetching.lock().await;
-            keys = self.keys.load_full();
-            if stale(&keys) {
-                keys = self.fetch(now).await;
+        let mut keys = self.keys.load_full();
+        if keys.are_stale(&key_id, now) {
+            if !keys.by_id.contains_key(&key_id) {
+                self.fetched(self.begun.clone().lock_owned().await, &key_id, now)
+                    .await;
+                keys = self.keys.load_full();
+            } else if let Ok(begun) = self.begun.clone().try_lock_owned() {
+                // The key is known: it is used now, and whether it still stands is for the next token.
+                drop(self.fetched(begun, &key_id, now));
             }
         }
         if !keys.readable {
@@ -111,52 +111,75 @@ impl Jwks {
         }
     }
 
-    /// Fetches the keys. When that fails, keys once read stay; a failed fetch counts as an attempt.
-    async fn fetch(&self, now: UnixTime) -> Arc<Keys> {
+    /// Begins a fetch if one is due. It runs in a task of its own and counts from its beginning: a
+    /// caller who leaves, or a fetch that fails, does not make room for another.
+    fn fetched(
+        &self,
+        mut begun: OwnedMutexGuard<Option<UnixTime>>,
+        key_id: &str,
+        now: UnixTime,
+    ) -> impl Future<Output = ()> + use<> {
+        let lately = begun.is_some_and(|at| apart(at, now) < REFETCH);
+        let due = !lately && self.keys.load().are_stale(key_id, now);
+        let fetching = due.then(|| {
+            *begun = Some(now);
+            let this = self.clone();
+            tokio::spawn(async move {
+                let fetched = fetch(&this.client).await;
+                this.take(fetched, now);
+                drop(begun);
+            })
+        });
+        async move {
+            if let Some(fetching) = fetching {
+                // A fetch that panicked left the keys as they were.
+                let _ = fetching.await;
+            }
+        }
+    }
+
+    /// Puts fetched keys in force. When the fetch failed, keys once read stay: what was good a moment
+    /// ago is still the best knowledge, but not for ever.
+    fn take(&self, fetched: Result<HashMap<String, Key>, String>, now: UnixTime) {
         let old = self.keys.load_full();
-        let fetched = match &self.client {
-            None => Err("not configured".to_owned()),
-            Some(client) => fetch(client).await,
-        };
-        let keys = match fetched {
+        let (by_id, readable) = match fetched {
             Ok(by_id) => {
                 Metrics::count(&self.metrics.jwks, "fetched");
-                Keys {
-                    by_id,
-                    readable: true,
-                    fetched: Some(now),
-                }
+                (by_id, true)
             }
             Err(error) => {
                 Metrics::count(&self.metrics.jwks, "failed");
                 if old.fetched.is_none() {
                     tracing::warn!(%error, "signing keys of the API server cannot be read; every new token costs a review");
                 }
-                if old.readable {
-                    // What was good a moment ago is still the best knowledge, but not for ever.
-                    let by_id = HashMap::new();
-                    let keep = old.fetched.is_some_and(|at| until(now, at) < FRESH * 12);
-                    if keep {
-                        return old;
-                    }
-                    Keys {
-                        by_id,
-                        readable: false,
-                        fetched: Some(now),
-                    }
-                } else {
-                    Keys {
-                        by_id: HashMap::new(),
-                        readable: false,
-                        fetched: Some(now),
-                    }
+                let keep = old.readable && old.fetched.is_some_and(|at| until(now, at) < KEPT);
+                if keep {
+                    return;
                 }
+                (HashMap::new(), false)
             }
         };
-        let keys = Arc::new(keys);
-        self.keys.store(Arc::clone(&keys));
-        keys
+        self.keys.store(Arc::new(Keys {
+            by_id,
+            readable,
+            fetched: Some(now),
+        }));
     }
+}
+
+impl Keys {
+    /// Whether these are worth a fetch for a token signed by `key_id`.
+    fn are_stale(&self, key_id: &str, now: UnixTime) -> bool {
+        self.fetched.is_none_or(|at| {
+            let age = apart(at, now);
+            age >= FRESH || (age >= REFETCH && !self.by_id.contains_key(key_id))
+        })
+    }
+}
+
+/// Time between the two, whichever is first: the clock may have been set back.
+fn apart(one: UnixTime, other: UnixTime) -> Duration {
+    until(one, other).max(until(other, one))
 }
 
 async fn fetch(client: &kube::Client) -> Result<HashMap<String, Key>, String> {
@@ -249,3 +272,6 @@ fn signed_by(key: &Key, algorithm: Algorithm, token: &BearerToken) -> bool {
     };
     verified.is_ok()
 }
+
+#[cfg(test)]
+mod tests;

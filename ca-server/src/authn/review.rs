@@ -24,6 +24,10 @@ const PEER_SHARE: usize = 4;
 /// A token that no API server accepts: asking about it shows that reviews are answered.
 const PROBE: &str = "signet-readiness-probe";
 
+/// Most characters of the API server's words that are kept: they go into caches, logs and audit. A proxy
+/// before it may answer with a whole page.
+const MOST_WORDS: usize = 256;
+
 /// Why the API server's answer is a no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -148,10 +152,10 @@ impl Reviewer {
                 "no answer within {:?}",
                 self.deadline
             ))),
-            Ok(Err(kube::Error::Api(status))) => Err(AuthnError::Unavailable(format!(
-                "{} {}",
-                status.code, status.message
-            ))),
+            Ok(Err(kube::Error::Api(status))) => {
+                let said: String = status.message.chars().take(MOST_WORDS).collect();
+                Err(AuthnError::Unavailable(format!("{} {said}", status.code)))
+            }
             // The text of other errors may quote what was sent; only its kind is told.
             Ok(Err(error)) => Err(AuthnError::Unavailable(kind(&error).into())),
             Ok(Ok(review)) => review
@@ -174,7 +178,9 @@ fn kind(error: &kube::Error) -> &'static str {
 fn judge(status: TokenReviewStatus, ours: &[String]) -> Result<Caller, ReviewFault> {
     let said = status.error.unwrap_or_default();
     if status.authenticated != Some(true) || !said.is_empty() {
-        return Err(ReviewFault::NotAuthenticated(said.chars().take(256).collect()));
+        return Err(ReviewFault::NotAuthenticated(
+            said.chars().take(MOST_WORDS).collect(),
+        ));
     }
     let confirmed = status.audiences.unwrap_or_default();
     if !confirmed.iter().any(|audience| ours.contains(audience)) {
@@ -182,7 +188,7 @@ fn judge(status: TokenReviewStatus, ours: &[String]) -> Result<Caller, ReviewFau
     }
     let user = status.user.unwrap_or_default();
     let name = user.username.clone().unwrap_or_default();
-    let stranger = || ReviewFault::NotServiceAccount(name.chars().take(256).collect());
+    let stranger = || ReviewFault::NotServiceAccount(name.chars().take(MOST_WORDS).collect());
     let account = account(&name).ok_or_else(stranger)?;
     let groups = user.groups.clone().unwrap_or_default();
     let own_group = format!("{ALL_ACCOUNTS}:{}", account.namespace());

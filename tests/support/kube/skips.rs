@@ -22,9 +22,9 @@ pub fn elsewhere() -> bool {
     separately
 }
 
-/// Notes that a part named `what` of this test is skipped, because the peer is too old for it.
-pub fn too_old(what: &str, reason: &str) {
-    note("SIGNET-SKIP-EXPECTED", &format!("{}, {what}", test()), reason);
+/// Notes that this test is skipped, because the peer is too old for it.
+pub fn too_old(reason: &str) {
+    note("SIGNET-SKIP-EXPECTED", &test(), reason);
 }
 
 fn test() -> String {

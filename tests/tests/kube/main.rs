@@ -1,8 +1,8 @@
 //! What is deployed and documented: manifests, images, alerts and documents against the programs, and
 //! the programs against a real API server.
 //!
-//! The tests of [`api`] need kube-apiserver and etcd and run in `make test-kube`; the others need no
-//! peer and run everywhere.
+//! The tests of [`api`] need kube-apiserver and etcd and run in `make test-kube`; the others run in
+//! `make test`.
 
 #![expect(
     clippy::unwrap_used,

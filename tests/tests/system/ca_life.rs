@@ -172,20 +172,29 @@ async fn an_unreachable_cluster_is_named_at_start() {
 async fn a_ca_whose_state_is_in_a_secret_waits_for_an_api_server_that_is_away() {
     let cluster = Cluster::start();
     cluster.api.create_namespace("signet-system").unwrap();
-    cluster.api.set_fault(FaultScope::AllRequests, Fault::CloseConnection);
+    cluster
+        .api
+        .set_fault(FaultScope::AllRequests, Fault::CloseConnection);
     let setup = CaSetup::new(&cluster)
         .set("state_directory", serde_json::Value::Null)
         .set("state_secret", "signet-system/signet-ca-state");
     let admin = setup.admin();
     let mut process = setup.spawn();
     until("a few attempts", SOON, async || {
-        process.output().matches("state cannot be read yet; trying again").count() >= 2
+        process
+            .output()
+            .matches("state cannot be read yet; trying again")
+            .count()
+            >= 2
     })
     .await;
     assert!(process.ended().is_none());
     cluster.api.clear_fault(FaultScope::AllRequests);
     until("readiness", Duration::from_secs(30), async || {
-        admin.try_get("/v1/status").await.is_ok_and(|status| status["ready"] == true)
+        admin
+            .try_get("/v1/status")
+            .await
+            .is_ok_and(|status| status["ready"] == true)
     })
     .await;
 }

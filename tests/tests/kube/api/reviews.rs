@@ -132,10 +132,7 @@ async fn a_token_dies_with_its_pod_its_pods_uid_and_its_account() {
 async fn the_review_of_a_pod_on_a_node_names_the_node() {
     let Some(server) = shared().await else { return };
     if minor_is_below(&server, 30).await {
-        too_old(
-            "the node-name extra",
-            "needs Kubernetes 1.30; tested on the in-memory cluster",
-        );
+        too_old("the node-name extra needs Kubernetes 1.30; tested on the in-memory cluster");
         return;
     }
     let (admin, installed) = (server.admin().await, install(&server, "noded", None).await);
