@@ -70,10 +70,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.held.is_empty()
-            && let Poll::Ready(Err(error)) = self.drain_and_flush(cx)
-        {
-            return Poll::Ready(Err(error));
+        if !self.held.is_empty() {
+            match self.drain_and_flush(cx) {
+                Poll::Ready(done) => done?,
+                // The peer is slow: flushes wait for it from now on, and so does who flushes.
+                Poll::Pending => self.put_off = MOST_PUT_OFF,
+            }
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }

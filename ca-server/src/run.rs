@@ -193,10 +193,8 @@ async fn load_patiently(store: &Store, config: &Config) -> Result<Option<CaState
     loop {
         match store.load(&config.trust_domain).await {
             Ok(state) => return Ok(state),
-            Err(crate::store::StoreError::Kube { place, fault })
-                if !matches!(*fault, kube::Error::Api(_)) =>
-            {
-                tracing::warn!(%place, error = %fault, attempt, "state cannot be read yet; trying again");
+            Err(error) if error.is_transient() => {
+                tracing::warn!(place = %store.place(), %error, attempt, "state cannot be read yet; trying again");
                 tokio::time::sleep(backoff.delay(attempt, random_share())).await;
                 attempt += 1;
             }

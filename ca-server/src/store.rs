@@ -40,6 +40,21 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it may pass by itself: the API server is away, slow, overloaded or failing inside.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Kube { fault, .. } => match fault.as_ref() {
+                kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+                _ => true,
+            },
+            Self::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+            Self::State { .. } | Self::Conflict { .. } => false,
+        }
+    }
+}
+
 /// A change seen in the store.
 #[derive(Debug)]
 pub enum Seen {
@@ -110,5 +125,27 @@ impl Store {
             Self::File(store) => store.path().display().to_string(),
             Self::Secret(store) => store.place(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_waited_for() {
+        let api = |code: u16| StoreError::Kube {
+            place: "a/b".into(),
+            fault: Box::new(kube::Error::Api(
+                kube::core::Status::failure("no", "reason")
+                    .with_code(code)
+                    .boxed(),
+            )),
+        };
+        let io = |kind: std::io::ErrorKind| StoreError::Io(kind.into());
+        assert!(api(503).is_transient() && api(500).is_transient() && api(429).is_transient());
+        assert!(io(std::io::ErrorKind::TimedOut).is_transient());
+        assert!(!api(403).is_transient() && !api(409).is_transient());
+        assert!(!io(std::io::ErrorKind::PermissionDenied).is_transient());
     }
 }

@@ -110,16 +110,24 @@ impl SecretStore {
         let backoff = watcher::DefaultBackoff::default();
         let events = kube::runtime::WatchStreamExt::backoff(watcher(self.api.clone(), only_ours), backoff);
         let mut events = std::pin::pin!(events);
+        let mut listed = false;
         while let Some(event) = events.next().await {
             let seen = match event {
                 Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => {
+                    listed = true;
                     match self.read(&secret, &domain) {
                         Ok(state) => Seen::State(state),
                         Err(e) => Seen::Fault(e),
                     }
                 }
                 Ok(watcher::Event::Delete(_)) => Seen::Gone,
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
+                Ok(watcher::Event::Init) => {
+                    listed = false;
+                    continue;
+                }
+                // Deleted while nobody watched: the list begun anew does not hold it.
+                Ok(watcher::Event::InitDone) if !listed => Seen::Gone,
+                Ok(watcher::Event::InitDone) => continue,
                 Err(error) => {
                     tracing::warn!(%error, place = %self.place(), "watch of the state broke; resuming");
                     continue;
