@@ -13,6 +13,9 @@ use signet_runtime::logs::LogFormat;
 
 /// Shortest life that may be configured; below it renewal and clock skew leave nothing.
 const SHORTEST_TTL: Duration = Duration::from_secs(10);
+/// Waiting for a place and for the answer may take this each, within the deadline of a whole call.
+const REVIEW_TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(9);
 /// The name Istio's clients dial unless told otherwise.
 const ISTIO_NAMES: &[&str] = &["istiod.istio-system.svc"];
 
@@ -202,12 +205,20 @@ impl Config {
             }
             value
         };
+        let review_timeout = duration(raw.review_timeout, 5);
         let limits = Limits {
-            review_timeout: duration(raw.review_timeout, 5),
+            review_timeout,
             reviews: bound("reviews_in_flight", raw.reviews_in_flight, 32),
             requests: bound("requests_in_flight", raw.requests_in_flight, 512),
             connections: bound("connections", raw.connections, 10_000),
         };
+        if !REVIEW_TIMEOUTS.contains(&review_timeout) {
+            let (least, most) = (
+                HumanDuration(*REVIEW_TIMEOUTS.start()),
+                HumanDuration(*REVIEW_TIMEOUTS.end()),
+            );
+            faults.add("review_timeout", format!("must be between {least} and {most}"));
+        }
         let built = || {
             Some(Self {
                 trust_domain: trust_domain?,

@@ -322,13 +322,13 @@ async fn serve(
     admin::prepare(&config.endpoints.admin).map_err(|e| e.to_string())?;
     signet_runtime::http::serve_admin(&config.endpoints.admin, admin.router(), tasks)
         .map_err(|e| e.to_string())?;
-    match self_test(config, &slots.current(), clock.as_ref()) {
-        Ok(()) => readiness.holds(SELF_TEST),
-        Err(error) => {
-            tracing::error!(%error, "self-test failed");
-            readiness.lacks(SELF_TEST, error);
-        }
-    }
+    let tested = pass_self_test(
+        Arc::clone(config),
+        slots.clone(),
+        Arc::clone(clock),
+        readiness.clone(),
+    );
+    tasks.spawn_until_shutdown(tested);
     tasks.spawn_essential(
         "serving certificate",
         serving.run(slots.clone(), Arc::clone(clock), metrics.clone()),
@@ -377,6 +377,24 @@ async fn serve(
         }
     });
     Ok(bound)
+}
+
+/// Tests until a leaf verifies once: again after every change of authorities.
+async fn pass_self_test(config: Arc<Config>, slots: Slots, clock: Arc<dyn Clock>, readiness: Readiness) {
+    let mut changes = slots.subscribe();
+    loop {
+        let snapshot = Arc::clone(&changes.borrow_and_update());
+        match self_test(&config, &snapshot, clock.as_ref()) {
+            Ok(()) => return readiness.holds(SELF_TEST),
+            Err(error) => {
+                tracing::error!(%error, "self-test failed");
+                readiness.lacks(SELF_TEST, error);
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Asks until the API server answers a review once. Losing it later is an alarm, not unreadiness: all

@@ -11,7 +11,8 @@ use tokio::net::{UnixListener, UnixStream};
 /// Longest path a unix socket can have on Linux, in bytes without the final NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
 
-/// A bound socket. The lock beside it tells a live owner from a leftover; both go when this is dropped.
+/// A bound socket. The lock beside it tells a live owner from a leftover. The socket goes when this is
+/// dropped; the empty lock file stays.
 #[derive(Debug)]
 pub struct BoundSocket {
     listener: UnixListener,
@@ -72,8 +73,8 @@ impl BoundSocket {
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
+        // The lock file stays: removed, two processes could hold locks on two files of one name.
         let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(with_suffix(&self.path, LOCK_SUFFIX));
     }
 }
 
