@@ -83,10 +83,7 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
         (rotator::READY, "the CA has not answered yet"),
         (SOCKET, "the workload socket is not bound yet"),
     ]);
-    let exposed = Exposed {
-        registry: Arc::new(registry),
-        readiness: readiness.clone(),
-    };
+    let exposed = Exposed::new(registry, readiness.clone());
     let metrics_address = signet_runtime::http::serve(config.metrics_listen, exposed, tasks)
         .await
         .map_err(|e| e.to_string())?;

@@ -78,10 +78,7 @@ async fn run(config: Config, new_root: bool) -> Result<(), String> {
         (SELF_TEST, "the first self-test has not run yet"),
         (TOKEN_REVIEW, "the API server has not answered a TokenReview yet"),
     ]);
-    let exposed = Exposed {
-        registry: Arc::new(registry),
-        readiness: readiness.clone(),
-    };
+    let exposed = Exposed::new(registry, readiness.clone());
     let metrics_bound = signet_runtime::http::serve(config.endpoints.metrics, exposed, &tasks)
         .await
         .map_err(|e| e.to_string())?;

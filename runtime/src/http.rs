@@ -13,6 +13,7 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -75,10 +76,27 @@ impl Readiness {
 /// What the endpoint shows.
 #[derive(Clone)]
 pub struct Exposed {
-    /// Every metric of the process.
-    pub registry: Arc<Registry>,
-    /// Whether it is ready, and if not, why.
-    pub readiness: Readiness,
+    registry: Arc<Registry>,
+    readiness: Readiness,
+    turned_away: Counter,
+}
+
+impl Exposed {
+    /// Shows every metric in `registry`, with one of its own, and whether the process is ready.
+    #[must_use]
+    pub fn new(mut registry: Registry, readiness: Readiness) -> Self {
+        let turned_away = Counter::default();
+        registry.register(
+            "signet_http_connections_turned_away",
+            "Connections to this endpoint closed because too many were open",
+            turned_away.clone(),
+        );
+        Self {
+            registry: Arc::new(registry),
+            readiness,
+            turned_away,
+        }
+    }
 }
 
 /// Serves until shutdown; returns the address bound, since port 0 asks the system for one.
@@ -91,6 +109,7 @@ pub async fn serve(address: SocketAddr, exposed: Exposed, tasks: &Tasks) -> std:
         .map_err(|e| std::io::Error::new(e.kind(), format!("bind metrics address {address}: {e}")))?;
     let bound = listener.local_addr()?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let turned_away = exposed.turned_away.clone();
     let router = router(exposed);
     let shared = tasks.clone();
     tasks.spawn_until_shutdown(async move {
@@ -104,6 +123,7 @@ pub async fn serve(address: SocketAddr, exposed: Exposed, tasks: &Tasks) -> std:
                 }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                turned_away.inc();
                 tracing::debug!("too many metrics connections; closed");
                 continue;
             };
@@ -202,10 +222,8 @@ mod tests {
     #[tokio::test]
     async fn strangers_can_hold_only_so_many_connections() {
         let tasks = Tasks::new();
-        let exposed = Exposed {
-            registry: Arc::default(),
-            readiness: Readiness::waiting_for(&[]),
-        };
+        let exposed = Exposed::new(Registry::default(), Readiness::waiting_for(&[]));
+        let turned_away = exposed.turned_away.clone();
         let address = serve("127.0.0.1:0".parse().unwrap(), exposed, &tasks)
             .await
             .unwrap();
@@ -217,6 +235,7 @@ mod tests {
         }
         let mut one_more = TcpStream::connect(address).await.unwrap();
         assert_eq!(one_more.read(&mut [0; 1]).await.unwrap(), 0, "closed at once");
+        assert_eq!(turned_away.get(), 1);
         let mut last = held.pop().unwrap();
         last.write_all(b"\r\n").await.unwrap();
         let mut answer = [0; 15];
