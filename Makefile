@@ -38,13 +38,13 @@ demo: ## two Envoys, mutual TLS, certificates that renew in front of you (under 
 	cargo build --workspace --bins
 	@SIGNET_PEERS=required scripts/with-envoy.sh $(demo)
 
-test: ## all tests, with a real Envoy where it can be had
+test: ## all tests but those of test-kube, with a real Envoy where it can be had
 	@mkdir -p $(test_out)
 	$(build_for_tests)
 	@SIGNET_KUBE_TESTS=separately scripts/with-envoy.sh \
 	  env $(call run_tests,test) cargo test --workspace --no-fail-fast
 
-test-kube: ## the tests that need a real kube-apiserver (built once, about 5 minutes)
+test-kube: ## the tests that need a real kube-apiserver (built once, about five minutes)
 	@mkdir -p $(test_out)
 	$(build_for_tests)
 	@assets=$$(scripts/build-kube-apiserver.sh) && \

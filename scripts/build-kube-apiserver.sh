@@ -161,7 +161,7 @@ KUBE_GIT_MAJOR='1'
 KUBE_GIT_MINOR='20'
 VERSION
 
-say "building with $("$go_bin/go" version | cut -d' ' -f3) (four to ten minutes on two cores)"
+say "building with $("$go_bin/go" version | cut -d' ' -f3) (about five minutes)"
 # Debian's Go comes first on the PATH: the build takes whichever `go` it finds. GOPROXY=off because
 # everything is vendored: a build that reaches for the network has gone wrong.
 (

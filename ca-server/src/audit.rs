@@ -111,3 +111,29 @@ impl Audit {
         window.1 <= STRANGERS_PER_SECOND
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+
+    #[test]
+    fn strangers_are_recorded_at_a_bounded_rate_and_the_rest_is_counted() {
+        let metrics = Metrics::new(&mut Registry::default());
+        let audit = Audit::new(metrics.clone());
+        let at = |second: u64| UnixTime::since_unix_epoch(Duration::from_secs(second));
+        for second in [1_000, 1_001, 1_060, 1_059] {
+            let before = metrics.audit_suppressed.get();
+            for number in 0..100 {
+                audit.stranger("no_token", &"no token", None, at(second));
+                let suppressed = metrics.audit_suppressed.get() - before;
+                assert_eq!(
+                    suppressed,
+                    (number + 1_u64).saturating_sub(STRANGERS_PER_SECOND),
+                    "after {number} in second {second}"
+                );
+            }
+        }
+        assert_eq!(metrics.audit_suppressed.get(), 4 * (100 - STRANGERS_PER_SECOND));
+    }
+}

@@ -222,7 +222,12 @@ impl Certificate {
             all.push(Self::from_der(CertificateDer::from(der))?);
         }
         if all.is_empty() {
-            return Err(CertificateError::Pem("it is empty".into()));
+            let why = if pem.trim_ascii().is_empty() {
+                "it is empty"
+            } else {
+                "it holds no CERTIFICATE block"
+            };
+            return Err(CertificateError::Pem(why.into()));
         }
         Ok(all)
     }

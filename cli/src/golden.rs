@@ -113,7 +113,7 @@ fn failure() -> Failure {
     }
 }
 
-fn svid() -> Svid {
+pub(crate) fn svid() -> Svid {
     Svid {
         spiffe_id: id(),
         serial: "4a01".into(),
@@ -156,14 +156,14 @@ fn svid_show() {
     });
     let refused = BundleVerdict {
         accepted: false,
-        reason: Some("the leaf expired 60 s ago".into()),
+        reason: Some("the leaf expired 60 s ago (1m: it ended at 2027-01-15T07:59:00Z)".into()),
         key_matches: false,
     };
     dark.bundle = Some(refused);
     hold(
         "svid-show-expired",
         &Shown {
-            source: "chain.pem".into(),
+            source: "/run/agent.sock".into(),
             now: at(0),
             svids: vec![dark],
         },
@@ -194,7 +194,7 @@ fn svid_verify() {
     let refused = Verdict {
         accepted: false,
         reason: Some("expired"),
-        explanation: Some("the leaf expired 60 s ago".into()),
+        explanation: Some("the leaf expired 60 s ago (1m: it ended at 2027-01-15T07:59:00Z)".into()),
         spiffe_id: None,
         trust_domain_from: NamedBy::Chain,
         accepted_by: Vec::new(),
@@ -321,13 +321,13 @@ fn authority_show_and_move() {
 #[test]
 fn dev() {
     let ready = Ready {
-        kubeconfig: "/tmp/my dev/kubeconfig".into(),
+        kubeconfig: "/home/me/my dev/kubeconfig".into(),
         ca_address: "127.0.0.1:4001".into(),
-        ca_root: "/tmp/my dev/agent/root-cert.pem".into(),
-        agent_socket: "/tmp/my dev/agent/workload/agent.sock".into(),
-        admin_socket: "/tmp/my dev/agent/admin/admin.sock".into(),
-        ca_admin_socket: "/tmp/my dev/ca/admin/admin.sock".into(),
-        token: "/tmp/my dev/tokens/web/signet-token".into(),
+        ca_root: "/home/me/my dev/agent/root-cert.pem".into(),
+        agent_socket: "/home/me/my dev/agent/workload/agent.sock".into(),
+        admin_socket: "/home/me/my dev/agent/admin/admin.sock".into(),
+        ca_admin_socket: "/home/me/my dev/ca/admin/admin.sock".into(),
+        token: "/home/me/my dev/tokens/web/signet-token".into(),
         ca_metrics: "http://127.0.0.1:4002".into(),
         agent_metrics: "http://127.0.0.1:4003".into(),
     };

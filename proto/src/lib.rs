@@ -9,14 +9,28 @@
 //!
 //! Envoy's messages are a trimmed set under their published package names and field numbers; what is
 //! left out is skipped by the decoder.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test that cannot go on ends by a panic"
+    )
+)]
 
 pub mod authority;
 pub mod issue;
 pub mod sds;
 
 #[path = "gen/mod.rs"]
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated: the lints are about code that people write"
+)]
 pub mod wire;
 
 /// Messages that may carry a private key say only what they are.

@@ -29,3 +29,20 @@ pub fn process() -> Vec<String> {
     }
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::dumpable_behavior;
+
+    #[test]
+    fn the_process_leaves_no_core_cannot_be_traced_and_has_all_its_descriptors() {
+        assert_eq!(process(), Vec::<String>::new());
+        let core = getrlimit(Resource::Core);
+        assert_eq!((core.current, core.maximum), (Some(0), Some(0)));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        let files = getrlimit(Resource::Nofile);
+        assert_eq!(files.current, files.maximum);
+        assert_eq!(process(), Vec::<String>::new(), "again");
+    }
+}

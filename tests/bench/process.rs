@@ -58,3 +58,11 @@ pub(crate) fn stay_on(core: usize) -> bool {
     set.set(core);
     rustix::thread::sched_setaffinity(None, &set).is_ok()
 }
+
+/// Lets this thread, and those it starts from now on, run on every core again.
+pub(crate) fn roam() {
+    let mut set = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU.min(64)).for_each(|core| set.set(core));
+    // What cannot be undone stays; the figures then say so themselves.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}

@@ -1,16 +1,20 @@
 //! A client of `CreateCertificate` that can do everything right and everything wrong.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::PrivateKeyDer;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use signet_certs::{SigningKey, SvidChain, UnixTime};
 use signet_proto::wire::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use signet_proto::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use signet_runtime::grpc::{Timeouts, channel};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
 use tonic::metadata::{AsciiMetadataKey, MetadataValue};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::ca::{Ca, SERVER_NAME};
@@ -94,6 +98,29 @@ impl Dial {
     pub async fn channel(&self, ca: &Ca) -> Channel {
         let config = Arc::new(self.config(&ca.roots().await));
         channel(&ca.address, config, &self.server_name, self.timeouts).expect("address")
+    }
+}
+
+impl Dial {
+    /// As [`Dial::channel`], from this address of our own.
+    ///
+    /// # Panics
+    /// When the address is none.
+    pub async fn channel_from(&self, own: IpAddr, ca: &Ca) -> Channel {
+        let connector = TlsConnector::from(Arc::new(self.config(&ca.roots().await)));
+        let name = ServerName::try_from(self.server_name.clone()).expect("server name");
+        let address: SocketAddr = ca.address.parse().expect("address");
+        let dial = tower::service_fn(move |_: http::Uri| {
+            let (connector, name) = (connector.clone(), name.clone());
+            async move {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((own, 0).into())?;
+                let tcp = socket.connect(address).await?;
+                connector.connect(name, tcp).await.map(TokioIo::new)
+            }
+        });
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("address");
+        endpoint.connect_with_connector_lazy(dial)
     }
 }
 

@@ -83,10 +83,15 @@ pub(crate) fn bundle(towers: &[&Tower], sequence: u64) -> Arc<TrustBundle> {
 /// What the fake does with the next requests.
 #[derive(Clone)]
 pub(crate) enum Mood {
-    Issue { id: SpiffeId, ttl: Duration },
+    Issue {
+        id: SpiffeId,
+        ttl: Duration,
+    },
     Refuse(Status),
     Hang,
     AnotherKey,
+    /// Everything right, but under a root that is not in the bundle; it comes along in the answer.
+    AnotherRoot,
 }
 
 impl Mood {
@@ -266,10 +271,22 @@ impl IstioCertificateService for Service {
         let csr =
             Csr::from_pem(&request.get_ref().csr).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let mood = state.mood.lock().unwrap().clone();
+        let mut tower = Arc::clone(&state.tower.lock().unwrap());
+        let mut roots = state
+            .bundles
+            .borrow()
+            .clone()
+            .unwrap_or_else(|| bundle(&[&tower], 1));
         let (id, ttl, key) = match mood {
             Mood::Refuse(status) => return Err(status),
             Mood::Hang => std::future::pending().await,
             Mood::Issue { id, ttl } => (id, ttl, csr.public_key().clone()),
+            Mood::AnotherRoot => {
+                tower = Arc::new(Tower::new());
+                roots = bundle(&[&tower], 2);
+                let id = WORKLOAD.parse().unwrap();
+                (id, Duration::from_secs(60), csr.public_key().clone())
+            }
             Mood::AnotherKey => {
                 let other = SigningKey::generate().unwrap();
                 (
@@ -285,13 +302,7 @@ impl IstioCertificateService for Service {
             min_left: Duration::from_secs(1),
             dns: Vec::new(),
         };
-        let tower = Arc::clone(&state.tower.lock().unwrap());
         let chain = signet_certs::issue(&profile, &key, &tower.issuing, now()).unwrap();
-        let roots = state
-            .bundles
-            .borrow()
-            .clone()
-            .unwrap_or_else(|| bundle(&[&tower], 1));
         Ok(Response::new(signet_proto::issue::respond(&chain, &roots)))
     }
 }

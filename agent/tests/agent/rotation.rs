@@ -126,6 +126,62 @@ async fn every_kind_of_failure_has_its_reason() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_verify_under_the_bundle_is_refused_and_nothing_of_it_is_served() {
+    let ca = FakeCa::start(Mood::issue(Duration::from_secs(60))).await;
+    let agent = Agent::start(&ca, "");
+    let held = agent.svid(|_| true).await;
+    let channel = agent.channel().await;
+    let names = ["default", "ROOTCA"];
+    let mut sotw = Sotw::ask(&channel, &names).await;
+    let first = sotw.next().await.unwrap();
+    assert_eq!(first.resources.len(), 2);
+    sotw.ack(&first, &names).await;
+
+    ca.set(Mood::AnotherRoot);
+    let rotate = || async {
+        let (code, body) = agent.post("/v1/svids/rotate").await;
+        (code != 429).then_some((code, body))
+    };
+    let (code, body) = eventually("the floor to pass", rotate).await;
+    assert_eq!((code, text(&body, "reason")), (502, "not_verified"), "{body}");
+    let still = agent.svid(|_| true).await;
+    assert_eq!(text(&still, "serial"), text(&held, "serial"));
+    assert_eq!(text(&still["last_failure"], "reason"), "not_verified");
+    let (_, roots) = agent.get("/v1/bundle").await;
+    assert_eq!(roots["sequence"], 1);
+    assert_eq!(text(&roots, "pem"), ca.root_pem());
+
+    // The next push is the next good SVID, without roots: nothing came between.
+    ca.set(Mood::issue(HOUR));
+    let (code, _) = eventually("the renewal", rotate).await;
+    assert_eq!(code, 200);
+    let second = sotw.next().await.unwrap();
+    let good = agent.svid(|svid| svid["renewals"] == 1).await;
+    assert_eq!(second.resources.len(), 1);
+    let pushed = String::from_utf8_lossy(&second.resources[0].value).into_owned();
+    let leaf = text(&good, "chain_pem")
+        .split_inclusive("-----END CERTIFICATE-----")
+        .next();
+    assert!(pushed.contains(leaf.unwrap()), "the good leaf is what was pushed");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_without_any_bundle_is_not_served_until_the_bundle_comes() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let roots = bundle(&[&ca.tower()], 1);
+    ca.state.bundles.send_replace(None);
+    let agent = Agent::start(&ca, "");
+    let missing = last_failure(&agent, "no_bundle").await;
+    assert!(missing.contains("no SVID yet: "), "{missing}");
+    let (_, page) = agent.get("/v1/svids").await;
+    assert_eq!(page["svids"].as_array().map(Vec::len), Some(0), "{page}");
+    ca.publish(roots);
+    agent.svid(|_| true).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_ca_under_another_root_is_refused_saying_which_roots_judged() {
     let ca = FakeCa::start(Mood::issue(HOUR)).await;
     let dir = tempfile::tempdir().unwrap();

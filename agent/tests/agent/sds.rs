@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use signet_agent::sds::PATIENCE;
 use signet_proto::wire::envoy::config::core::v3::data_source::Specifier;
 use signet_proto::wire::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
 use signet_proto::wire::envoy::service::discovery::v3::DiscoveryRequest;
@@ -13,6 +14,8 @@ use crate::fake_ca::{FakeCa, Mood, WORKLOAD};
 use crate::harness::{Agent, Delta, Sotw};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// What a busy machine may add to a wait.
+const SLACK: Duration = Duration::from_secs(3);
 
 fn secret(any: &prost_types::Any) -> Secret {
     assert_eq!(any.type_url, signet_proto::sds::SECRET_TYPE_URL);
@@ -126,6 +129,7 @@ async fn a_secret_that_does_not_come_closes_the_stream_with_the_cause() {
     .await;
     let agent = Agent::start(&ca, "");
     let channel = agent.channel().await;
+    let began = tokio::time::Instant::now();
     let mut sotw = Sotw::ask(&channel, &["default"]).await;
     let mut delta = Delta::ask(&channel, &["default"], &[]).await;
     for status in [sotw.next().await.unwrap_err(), delta.next().await.unwrap_err()] {
@@ -136,6 +140,9 @@ async fn a_secret_that_does_not_come_closes_the_stream_with_the_cause() {
             "{text}"
         );
         assert!(text.contains("token for another audience"), "{text}");
+        // Held as long as promised, and not much longer.
+        let held = began.elapsed();
+        assert!((PATIENCE..PATIENCE + SLACK).contains(&held), "held for {held:?}");
     }
     agent.stop().await;
 }

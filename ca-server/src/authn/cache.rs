@@ -161,6 +161,8 @@ impl TokenCache {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use prometheus_client::registry::Registry;
     use signet_certs::ServiceAccountId;
@@ -168,8 +170,27 @@ mod tests {
 
     use crate::authn::claims::Algorithm;
 
-    #[tokio::test(start_paused = true)]
-    async fn callers_who_leave_cannot_pile_up_reviews() {
+    const START: u64 = 1_000_000;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    /// A clock that stands until it is set.
+    struct Standing(Mutex<u64>);
+
+    impl Clock for Standing {
+        fn now(&self) -> UnixTime {
+            at(*self.0.lock().unwrap())
+        }
+    }
+
+    fn caller() -> Caller {
+        Caller::assert_authenticated(ServiceAccountId::new("a", "b").unwrap(), None)
+    }
+
+    /// A cache over an API server that never answers.
+    fn cache(clock: Arc<dyn Clock>) -> TokenCache {
         let hanging = tower::service_fn(|_: http::Request<kube::client::Body>| {
             std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
@@ -181,7 +202,62 @@ mod tests {
             1,
             metrics.clone(),
         );
-        let cache = TokenCache::new(reviewer, Arc::new(SystemClock), metrics);
+        TokenCache::new(reviewer, clock, metrics)
+    }
+
+    fn key(number: u64) -> Key {
+        BearerToken::new(&number.to_string()).hash()
+    }
+
+    #[tokio::test]
+    async fn a_positive_answer_ends_after_a_minute_and_never_after_its_token() {
+        let clock = Arc::new(Standing(Mutex::new(START)));
+        let cache = cache(Arc::clone(&clock) as Arc<dyn Clock>);
+        let token = BearerToken::new("1");
+        for (kept_at, token_ends, last) in [
+            (START, START + 3_600, START + 59),
+            (START, START + 10, START + 9),
+            (START + 100, START + 100 + 60, START + 159),
+        ] {
+            *clock.0.lock().unwrap() = kept_at;
+            cache.keep(token.hash(), &Ok(caller()), at(token_ends)).await;
+            for (now, holds) in [(kept_at, true), (last, true), (last + 1, false)] {
+                let kept = cache.get(&token, at(now)).await;
+                assert_eq!(kept, holds.then(|| Ok(caller())), "kept at {kept_at}, at {now}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_negative_answer_ends_after_five_seconds() {
+        let cache = cache(Arc::new(Standing(Mutex::new(START))));
+        let token = BearerToken::new("1");
+        let refused = Err(ReviewFault::Audiences);
+        cache.keep(token.hash(), &refused, at(START + 3_600)).await;
+        let kept = cache.get(&token, at(START + 4)).await;
+        assert_eq!(kept, Some(Err(AuthnError::Refused(ReviewFault::Audiences))));
+        assert_eq!(cache.get(&token, at(START + 5)).await, None);
+    }
+
+    #[tokio::test]
+    async fn no_number_of_negative_answers_pushes_out_a_positive_one() {
+        let cache = cache(Arc::new(Standing(Mutex::new(START))));
+        let end = at(START + 3_600);
+        cache.keep(key(0), &Ok(caller()), end).await;
+        let refused = Err(ReviewFault::Audiences);
+        for number in 1..=POSITIVES + 1_000 {
+            cache.keep(key(number), &refused, end).await;
+        }
+        cache.positive.run_pending_tasks().await;
+        cache.negative.run_pending_tasks().await;
+        assert!(cache.negative.entry_count() <= NEGATIVES);
+        let kept = cache.get(&BearerToken::new("0"), at(START)).await;
+        assert_eq!(kept, Some(Ok(caller())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_leave_cannot_pile_up_reviews() {
+        let cache = cache(Arc::new(SystemClock));
         let claims = Claims {
             algorithm: Algorithm::Es256,
             key_id: None,

@@ -4,14 +4,15 @@
 use serde::Serialize;
 use signet_certs::bundle::authority_id;
 use signet_certs::certificate::Certificate;
-use signet_certs::lifetime::{Jitter, renew_at, renewal_floor, until};
+use signet_certs::lifetime::{Jitter, backdate, plus, renew_at, renewal_floor, until};
 use signet_certs::profile::{RuleCheck, check_leaf};
 use signet_certs::verify::VerifyError;
 use signet_certs::{SpiffeId, UnixTime};
 
 use crate::admin::{Failure, Svid};
 use crate::print::{Cell, Page, Tone, View};
-use crate::times::{Moment, seconds_until, span};
+use crate::svid::verify::explain;
+use crate::times::{Moment, seconds_until};
 
 /// SVIDs and where they were found.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +41,7 @@ pub struct Facts {
     /// Its times.
     #[serde(flatten)]
     pub times: Times,
-    /// When the next one is asked for.
+    /// When the next one is asked for; nothing for a file, which nobody renews.
     pub renewal: Option<Renewal>,
     /// The chain, leaf first.
     pub chain: Vec<Link>,
@@ -66,7 +67,7 @@ pub struct Times {
     pub not_before: Moment,
     /// Last second in which the whole chain is valid.
     pub not_after: Moment,
-    /// Seconds since the beginning.
+    /// Seconds since the beginning of validity, which a CA puts somewhat before the issuance.
     pub age_seconds: i64,
     /// Seconds until the end; negative when it is past.
     pub seconds_left: i64,
@@ -127,7 +128,7 @@ pub struct Rule {
 }
 
 impl Facts {
-    /// The facts of a chain, leaf first; nothing for an empty one. Renewal is estimated.
+    /// The facts of a chain, leaf first; nothing for an empty one.
     #[must_use]
     pub fn of(chain: &[Certificate], now: UnixTime) -> Option<Self> {
         let leaf = chain.first()?;
@@ -151,7 +152,7 @@ impl Facts {
                 age_seconds: -seconds_until(leaf.not_before(), now),
                 seconds_left: seconds_until(not_after, now),
             },
-            renewal: Some(estimate(leaf.not_before(), not_after)),
+            renewal: None,
             chain: chain
                 .iter()
                 .enumerate()
@@ -162,7 +163,14 @@ impl Facts {
         })
     }
 
-    /// With what the agent knows in place of the estimate.
+    /// With the renewal that the agent that serves it has probably planned.
+    #[must_use]
+    pub fn estimated(mut self) -> Self {
+        self.renewal = Some(estimate(self.times.not_before.0, self.times.not_after.0));
+        self
+    }
+
+    /// With what the agent knows of renewal.
     #[must_use]
     pub fn told_by(mut self, svid: &Svid) -> Self {
         self.renewal = Some(Renewal {
@@ -174,10 +182,10 @@ impl Facts {
         self
     }
 
-    /// With the verdict of the roots that were served beside it.
+    /// With the verdict, at this time, of the roots that were served beside it.
     #[must_use]
-    pub fn judged(mut self, verdict: Result<(), VerifyError>, key_matches: bool) -> Self {
-        let reason = verdict.err().map(|e| e.to_string());
+    pub fn judged(mut self, verdict: Result<(), VerifyError>, key_matches: bool, at: UnixTime) -> Self {
+        let reason = verdict.err().map(|e| explain(&e, at));
         self.bundle = Some(BundleVerdict {
             accepted: reason.is_none(),
             reason,
@@ -187,10 +195,13 @@ impl Facts {
     }
 }
 
-/// Half-way between the ends of validity, as agents do between receipt and end.
+/// Half-way between receipt and end, as agents do. Receipt is not in the certificate: it begins earlier
+/// by the backdate of its life, at most a quarter of it, so the backdate of four fifths of the whole.
 fn estimate(not_before: UnixTime, not_after: UnixTime) -> Renewal {
-    let floor = renewal_floor(until(not_after, not_before));
-    let at = renew_at(not_before, not_after, Jitter::NONE, floor);
+    let whole = until(not_after, not_before);
+    let received = plus(not_before, backdate(whole * 4 / 5));
+    let floor = renewal_floor(until(not_after, received));
+    let at = renew_at(received, not_after, Jitter::NONE, floor);
     Renewal {
         at: Some(Moment(at)),
         estimated: true,
@@ -282,16 +293,20 @@ impl Facts {
 
 impl Times {
     fn page(&self, page: &mut Page, now: UnixTime) {
-        page.fact("begins", self.not_before.words(now));
-        let end = self.not_after.words(now);
-        match u64::try_from(self.seconds_left) {
-            Ok(left) if self.age_seconds >= 0 => {
-                let age = u64::try_from(self.age_seconds).unwrap_or(0);
+        let (begin, end) = (self.not_before.words(now), self.not_after.words(now));
+        if self.age_seconds < 0 {
+            page.fact(
+                "valid from",
+                Cell::new(format!("{begin}, not valid yet"), Tone::Bad),
+            );
+            page.fact("ends", end);
+        } else {
+            page.fact("valid since", begin);
+            if self.seconds_left < 0 {
+                page.fact("ends", Cell::new(format!("{end}, expired"), Tone::Bad));
+            } else {
                 page.fact("ends", end);
-                page.fact("age, time left", format!("{}, {}", span(age), span(left)));
             }
-            Ok(_) => page.fact("ends", Cell::new(format!("{end}, not valid yet"), Tone::Bad)),
-            Err(_) => page.fact("ends", Cell::new(format!("{end}, expired"), Tone::Bad)),
         }
     }
 }
@@ -369,5 +384,23 @@ impl Rule {
             Some(found) => format!("{}: {found}", self.rule),
         };
         vec![Cell::new(mark, tone), (&*self.section).into(), text.into()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_estimate_is_half_way_between_issuance_and_end() {
+        let issued = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        for seconds in [20, 60, 480, 3_600, 86_400] {
+            let life = Duration::from_secs(seconds);
+            let begins = signet_certs::lifetime::minus(issued, backdate(life));
+            let estimated = estimate(begins, plus(issued, life)).at;
+            assert_eq!(estimated, Some(Moment(plus(issued, life / 2))), "{seconds}");
+        }
     }
 }

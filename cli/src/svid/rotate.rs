@@ -1,14 +1,20 @@
 //! `signet svid rotate`: renews now, through the agent, without a restart.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use signet_certs::UnixTime;
+use signet_certs::lifetime::{plus, renewal_floor, until};
 
 use crate::Shell;
-use crate::admin::Admin;
+use crate::admin::{Admin, Svid};
 use crate::args::AdminArgs;
 use crate::fault::{Answer, Fault};
 use crate::print::{Page, View};
-use crate::times::Moment;
+use crate::times::{Moment, relative};
+
+/// How long an agent lets an operator wait for its floor before it refuses.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a rotation changed.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +46,9 @@ impl View for Rotated {
 pub(crate) async fn run(args: &AdminArgs, shell: &mut Shell) -> Result<Answer, Fault> {
     let admin = Admin::at(&args.admin);
     let before = admin.svids().await?;
+    if let Some(words) = before.iter().find_map(|svid| wait(svid, shell.now())) {
+        shell.say(words);
+    }
     let after = admin.rotate().await?;
     let old = before.into_iter().find(|svid| svid.spiffe_id == after.spiffe_id);
     shell.show(&Rotated {
@@ -50,4 +59,42 @@ pub(crate) async fn run(args: &AdminArgs, shell: &mut Shell) -> Result<Answer, F
         renews_at: after.renews_at,
     })?;
     Ok(Answer::Yes)
+}
+
+/// What to say while the agent waits: it keeps a tenth of the life between two renewals. Where that is
+/// still far off it refuses at once, in words of its own.
+fn wait(svid: &Svid, now: UnixTime) -> Option<String> {
+    let received = svid.received_at.0;
+    let soonest = plus(received, renewal_floor(until(svid.not_after.0, received)));
+    let left = until(soonest, now);
+    (!left.is_zero() && left <= PATIENCE).then(|| {
+        format!(
+            "the last renewal was a moment ago; the next one is asked for {}",
+            relative(soonest, now)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(life: u64, age: u64) -> Option<String> {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000 + seconds));
+        let svid = Svid {
+            received_at: Moment(at(0)),
+            not_before: Moment(at(0)),
+            not_after: Moment(at(life)),
+            ..crate::golden::svid()
+        };
+        wait(&svid, at(age))
+    }
+
+    #[test]
+    fn a_wait_is_told_only_where_the_agent_waits() {
+        let told = "the last renewal was a moment ago; the next one is asked for in 4s";
+        assert_eq!(waits(60, 2).as_deref(), Some(told));
+        assert_eq!(waits(60, 6), None, "the floor is over");
+        assert_eq!(waits(86_400, 60), None, "refused at once, not waited for");
+    }
 }

@@ -65,7 +65,7 @@ async fn from_sds(socket: &Path, now: UnixTime) -> Result<Vec<Facts>, Fault> {
             bundle.map_or(Ok(()), |bundle| verify_chain(&chain, &bundle, Role::Server, now))
         });
     Ok(Facts::of(&chain, now)
-        .map(|facts| facts.judged(verdict, key_matches))
+        .map(|facts| facts.estimated().judged(verdict, key_matches, now))
         .into_iter()
         .collect())
 }

@@ -1,18 +1,22 @@
 //! `signet svid verify`: what a peer with this bundle would say to this chain.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use signet_certs::bundle::Root;
 use signet_certs::certificate::Certificate;
+use signet_certs::lifetime::{minus, plus};
 use signet_certs::svid::SvidError;
 use signet_certs::verify::{Expected, Role, VerifyError, verify_peer};
 use signet_certs::{BundleSet, CertificateDer, SpiffeId, TrustBundle, UnixTime};
+use signet_runtime::clock::rfc3339;
 
 use crate::Shell;
 use crate::args::VerifyArgs;
 use crate::fault::{Answer, Fault};
 use crate::inputs::{self, NamedBy};
 use crate::print::{Cell, Page, Tone, View};
-use crate::times::Moment;
+use crate::times::{Moment, span};
 
 /// Whether a chain is accepted.
 #[derive(Clone, Debug, Serialize)]
@@ -85,7 +89,7 @@ pub(crate) fn run(args: VerifyArgs, shell: &mut Shell) -> Result<Answer, Fault> 
     let verdict = Verdict {
         accepted: judged.is_ok(),
         reason: judged.as_ref().err().map(reason),
-        explanation: judged.as_ref().err().map(ToString::to_string),
+        explanation: judged.as_ref().err().map(|e| explain(e, at.0)),
         spiffe_id: judged.as_ref().ok().map(ToString::to_string),
         at,
         trust_domain: named.bundle.trust_domain().to_string(),
@@ -130,6 +134,17 @@ fn accepting_roots(
         .filter(accepts)
         .map(Root::authority_id)
         .collect()
+}
+
+/// The sentence of a refusal at `at`. Seconds are for machines, so the time they mean is added.
+pub(crate) fn explain(error: &VerifyError, at: UnixTime) -> String {
+    let seconds = |by: u64| Duration::from_secs(by);
+    let (event, by, when) = match error {
+        VerifyError::Expired { ago_seconds: by, .. } => ("ended", *by, minus(at, seconds(*by))),
+        VerifyError::NotYetValid { in_seconds: by, .. } => ("begins", *by, plus(at, seconds(*by))),
+        _ => return error.to_string(),
+    };
+    format!("{error} ({}: it {event} at {})", span(by), rfc3339(when))
 }
 
 /// A stable word for a refusal.

@@ -9,7 +9,7 @@ async fn verify(chain: &str, bundle: &str, more: &[&str]) -> Ran {
 }
 
 #[tokio::test]
-async fn a_chain_file_is_shown_with_its_estimate_and_every_rule() {
+async fn a_chain_file_is_shown_with_every_rule_and_no_renewal() {
     let pki = Pki::new();
     let chain = pki.chain("cart");
     let shown = signet(&["svid", "show", &file(chain.to_pem()).path, "-o", "json"]).await;
@@ -19,7 +19,7 @@ async fn a_chain_file_is_shown_with_its_estimate_and_every_rule() {
     assert_eq!(svid["spiffe_id"], "spiffe://cluster.local/ns/shop/sa/cart");
     assert_eq!(svid["serial"], chain.serial());
     assert_eq!(svid["signed_by"]["authority_id"], pki.issuing.id());
-    assert_eq!(svid["renewal"]["estimated"], true);
+    assert_eq!(svid["renewal"], serde_json::Value::Null, "nobody renews a file");
     assert_eq!(svid["chain"].as_array().unwrap().len(), 2);
     let rules = svid["rules"].as_array().unwrap();
     assert!(
@@ -57,6 +57,10 @@ async fn what_cannot_be_read_is_exit_2_and_says_which_file() {
         empty.path
     );
     assert_eq!((ran.code, ran.err), (2, expected));
+    let text = file("hello");
+    let ran = signet(&["svid", "show", &text.path]).await;
+    let told = "it holds no CERTIFICATE block\n";
+    assert!(ran.code == 2 && ran.err.ends_with(told), "{}", ran.err);
 }
 
 #[tokio::test]

@@ -184,6 +184,51 @@ fn every_metric_is_documented_and_no_other_is_spoken_of() {
     }
 }
 
+/// Words in quotes, such as the outcomes and reasons among which a program chooses.
+fn quoted(code: &str) -> impl Iterator<Item = &str> {
+    let is_word = |text: &&str| {
+        !text.is_empty()
+            && text
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    code.split('"').skip(1).step_by(2).filter(is_word)
+}
+
+#[test]
+fn every_outcome_of_the_ca_is_spelled_out() {
+    let telemetry = text("docs/telemetry.md");
+    for (file, begins) in [
+        ("ca-server/src/metrics.rs", "fn start_at_zero("),
+        ("ca-server/src/service.rs", "fn as_str("),
+        ("ca-server/src/authn.rs", "fn as_str("),
+        ("ca-server/src/authn/claims.rs", "fn as_str("),
+        ("ca-server/src/authn/review.rs", "fn as_str("),
+        ("ca-server/src/listener.rs", "async fn handshake("),
+        ("ca-server/src/listener.rs", "fn tls_reason("),
+        ("policy/src/issuance.rs", "fn as_str("),
+    ] {
+        let code = text(file);
+        let (_, rest) = code
+            .split_once(begins)
+            .unwrap_or_else(|| panic!("{file} has no {begins}"));
+        // A function ends with its brace, at the depth of a method or of a function.
+        let body = rest
+            .split("\n    }\n\n")
+            .next()
+            .and_then(|rest| rest.split("\n}\n").next())
+            .unwrap();
+        let mut words = quoted(body).peekable();
+        assert!(words.peek().is_some(), "{file}: {begins} has no words");
+        for word in words {
+            assert!(
+                telemetry.contains(&format!("`{word}`")),
+                "docs/telemetry.md does not say what {word} of {file} means"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_field_of_a_log_event_is_in_the_list() {
     let telemetry = text("docs/telemetry.md");

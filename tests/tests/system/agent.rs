@@ -68,11 +68,11 @@ async fn names_that_cannot_be_are_refused_at_once_with_a_sentence() {
             Code::PermissionDenied,
             "this workload may not have",
         ),
-        ("spiffe://other.example", Code::NotFound, ""),
+        ("spiffe://other.example", Code::NotFound, "no secret is called"),
     ] {
         let began = tokio::time::Instant::now();
         let status = sds::fetch(&agent.socket(), name).await.unwrap_err();
-        assert!(status.code() == code || said.is_empty(), "{name}: {status:?}");
+        assert_eq!(status.code(), code, "{name}: {status:?}");
         assert!(status.message().contains(said), "{name}: {}", status.message());
         assert!(
             began.elapsed() < Duration::from_secs(3),
@@ -102,7 +102,9 @@ async fn a_secret_on_its_way_is_held_and_then_the_cause_is_told() {
         "{}",
         status.message()
     );
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let held = began.elapsed();
+    let patience = Duration::from_secs(5);
+    assert!((patience..patience * 2).contains(&held), "held for {held:?}");
     let status = agent.admin().get("/v1/status").await;
     assert_eq!(status["ready"], false);
     // One that asks just before the CA is back gets it on the same stream, if in time; later ones at once.
@@ -118,7 +120,7 @@ async fn a_secret_on_its_way_is_held_and_then_the_cause_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renewals_are_pushed_and_answers_are_shown() {
+async fn a_stream_is_shown_with_its_names_and_the_version_it_acknowledged() {
     let (_cluster, _ca, agent) = running().await;
     let mut stream = Stream::open(&agent.socket(), &["default", "ROOTCA"])
         .await

@@ -45,30 +45,80 @@ async fn calls_past_the_bound_are_refused_at_once_with_a_hint_when_to_come_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_peer_cannot_hold_all_reviews() {
+async fn one_peer_holds_its_share_of_reviews_and_others_are_served_meanwhile() {
     let cluster = Cluster::start();
     let ca = CaSetup::new(&cluster)
-        .set("reviews_in_flight", 4)
-        .set("review_timeout", "600ms")
+        .set("reviews_in_flight", 8)
+        .set("review_timeout", "9s")
         .start()
         .await;
-    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
-    let asks: Vec<Ask> = (0..4)
+    let greedy: Vec<Ask> = (0..12)
         .map(|n| Ask::good().token(&cluster.token("shop", &format!("cart-{n}"))))
         .collect();
+    let modest = Ask::good().token(&cluster.token("shop", "modest"));
+    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
     let before = cluster.api.counts().token_reviews();
+    let reviews = || cluster.api.counts().token_reviews() - before;
+    let in_flight = async |calls: f64| {
+        until("the calls to be in flight", SOON, async || {
+            ca.scrape().await.value("signet_ca_requests_in_flight", &[]) >= calls
+        })
+        .await;
+    };
     let channel = Dial::default().channel(&ca).await;
-    let answers = join_all(asks.iter().map(|ask| ask.send(&channel))).await;
-    let codes: Vec<Code> = answers
-        .into_iter()
-        .map(|answer| answer.unwrap_err().code())
-        .collect();
-    // A share of one in four: one review hung, the others waited for it.
+    let greedy = tokio::spawn(async move { join_all(greedy.iter().map(|ask| ask.send(&channel))).await });
+    in_flight(12.0).await;
+    // A quarter of eight, and a place at once for somebody else.
+    until("the share", SOON, async || reviews() >= 2).await;
+    let other = Dial::default()
+        .channel_from("127.0.0.2".parse().unwrap(), &ca)
+        .await;
+    let modest = tokio::spawn(async move { modest.send(&other).await });
+    until("the other's review", SOON, async || reviews() >= 3).await;
+    in_flight(13.0).await;
+    assert_eq!(reviews(), 3, "two of the one peer and one of the other");
+
+    // Six rounds of the one, one of the other.
+    cluster
+        .api
+        .set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_millis(500)));
+    within("the other's answer", SOON, modest).await.unwrap().unwrap();
+    assert!(!greedy.is_finished(), "the one still waits for its own");
+    for answer in greedy.await.unwrap() {
+        answer.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_strangers_are_all_counted_but_recorded_at_a_bounded_rate() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let channel = Dial::default().channel(&ca).await;
+    let began = signet_tests::client::now().as_secs();
+    let asks: Vec<Ask> = (0..300).map(|_| Ask::csr("none").token("junk")).collect();
+    for answer in join_all(asks.iter().map(|ask| ask.send(&channel))).await {
+        assert_eq!(answer.unwrap_err().code(), Code::Unauthenticated);
+    }
+    let seconds = signet_tests::client::now().as_secs() - began + 1;
+    let scrape = ca.scrape().await;
+    let counted: f64 = scrape
+        .text()
+        .lines()
+        .filter(|line| line.starts_with("signet_ca_csrs_total{") && !line.contains("\"issued\""))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
+    assert_eq!(counted, 300.0, "{}", scrape.text());
+    let log = ca.process.output();
+    let recorded = log
+        .lines()
+        .filter(|line| line.contains("\"target\":\"audit\"") && line.contains("\"outcome\":\"refused\""))
+        .count() as u64;
     assert!(
-        codes.contains(&Code::Unavailable) && codes.contains(&Code::ResourceExhausted),
-        "{codes:?}"
+        (20..=20 * seconds).contains(&recorded),
+        "{recorded} records in {seconds} s"
     );
-    assert!(cluster.api.counts().token_reviews() - before < 4);
+    let suppressed = scrape.value("signet_ca_audit_suppressed_total", &[]);
+    assert_eq!(suppressed, 300.0 - recorded as f64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,13 +281,27 @@ async fn a_message_that_never_ends_is_given_up_and_holds_up_nobody() {
 async fn oversized_headers_are_refused() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
-    let token = cluster.token("shop", "cart");
-    let status = Ask::good()
-        .token(&token)
-        .header("x-junk", &"x".repeat(200 * 1024))
-        .at(&ca)
-        .await
-        .unwrap_err();
-    assert_ne!(status.code(), Code::Ok);
-    Ask::good().token(&token).at(&ca).await.unwrap();
+    let good = Ask::good().token(&cluster.token("shop", "cart"));
+    let with = |part: usize| {
+        (0..5).fold(good.clone(), |ask, n| {
+            ask.header(&format!("x-junk-{n}"), &"x".repeat(part))
+        })
+    };
+    let channel = Dial::default().channel(&ca).await;
+    // Below 64 KiB they are let through.
+    with(12 * 1024).send(&channel).await.unwrap();
+    // A little too many end the call, far too many the connection.
+    let status = with(14 * 1024).send(&channel).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown, "{status:?}");
+    assert!(status.message().contains("431"), "{status:?}");
+    let status = with(200 * 1024).send(&channel).await.unwrap_err();
+    // Told so by GOAWAY, or found closed while still sending.
+    assert!(
+        matches!(status.code(), Code::ResourceExhausted | Code::Unknown),
+        "{status:?}"
+    );
+    assert!(std::error::Error::source(&status).is_some(), "{status:?}");
+    good.send(&channel).await.unwrap();
+    let scrape = ca.scrape().await;
+    assert_eq!(scrape.outcome("signet_ca_csrs_total", "issued"), 2);
 }

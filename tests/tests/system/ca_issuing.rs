@@ -1,7 +1,5 @@
 //! `CreateCertificate` when all is well: what comes back, over which TLS, for how long.
 
-use std::time::Duration;
-
 use serde_json::json;
 use signet_certs::certificate::Certificate;
 use signet_certs::verify::{Expected, Role, verify_chain};
@@ -93,13 +91,23 @@ async fn both_tls_versions_are_served_and_alpn_is_h2() {
             .send(&dial.channel(&ca).await)
             .await
             .unwrap();
-        let stream = signet_tests::tls::connect(&ca.address, None).await.unwrap();
-        assert_eq!(
-            stream.get_ref().1.alpn_protocol(),
-            None,
-            "nothing offered, nothing chosen"
-        );
+        let config = std::sync::Arc::new(dial.config(&ca.roots().await));
+        let tcp = tokio::net::TcpStream::connect(&ca.address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from(signet_tests::ca::SERVER_NAME).unwrap();
+        let stream = tokio_rustls::TlsConnector::from(config)
+            .connect(name, tcp)
+            .await
+            .unwrap();
+        let session = stream.get_ref().1;
+        assert_eq!(session.protocol_version(), Some(version.version));
+        assert_eq!(session.alpn_protocol(), Some(b"h2".as_slice()));
     }
+    let stream = signet_tests::tls::connect(&ca.address, None).await.unwrap();
+    assert_eq!(
+        stream.get_ref().1.alpn_protocol(),
+        None,
+        "nothing offered, nothing chosen"
+    );
     // A client that speaks only HTTP/1.1 is told so in the handshake.
     let dial = Dial {
         alpn: vec![b"http/1.1".to_vec()],
@@ -165,16 +173,22 @@ async fn lifetimes_are_clamped_to_the_bounds() {
         (100_000_000, 14_400),
         (i64::MAX, 14_400),
     ] {
+        let before = now().as_secs();
         let answer = Ask::good().token(&token).seconds(asked).at(&ca).await.unwrap();
+        let after = now().as_secs();
         let (chain, _) = chain(&answer);
-        let left = chain.not_after().as_secs() - now().as_secs();
+        let (begin, end) = (chain.not_before().as_secs(), chain.not_after().as_secs());
         assert!(
-            (given - 5..=given + 1).contains(&left),
-            "asked {asked}, given {left}, expected {given}"
+            (before + given..=after + given).contains(&end),
+            "asked {asked}, ends {end}, expected {given} after {before}..={after}"
         );
-        let backdated = now().as_secs() - chain.not_before().as_secs();
-        let most = Duration::from_secs(given / 4).as_secs().min(120) + 5;
-        assert!(backdated <= most, "backdated {backdated} of {given}");
+        // By a quarter of the life, two minutes at most; an odd quarter may be rounded up.
+        let backdated = end - given - begin;
+        let quarter = (given / 4).min(120);
+        assert!(
+            (quarter..=(given.div_ceil(4)).min(120)).contains(&backdated),
+            "backdated {backdated} of {given}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use signet_devcluster::{Fault, FaultScope};
+use signet_tests::agent::Agent;
 use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::client::{Ask, Dial};
 use signet_tests::cluster::Cluster;
@@ -197,4 +198,20 @@ async fn a_ca_whose_state_is_in_a_secret_waits_for_an_api_server_that_is_away() 
             .is_ok_and(|status| status["ready"] == true)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_hold_keys_leave_no_core_files() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let agent = Agent::start(&cluster, &ca, "shop", "cart", "1h").await;
+    for process in [&ca.process, &agent.process] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid())).unwrap();
+        let core = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"))
+            .unwrap();
+        let values: Vec<&str> = core.split_whitespace().take(2).collect();
+        assert_eq!(values, ["0", "0"], "{limits}");
+    }
 }

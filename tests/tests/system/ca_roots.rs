@@ -12,7 +12,7 @@ use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::client::{Ask, Dial, chain};
 use signet_tests::cluster::Cluster;
 use signet_tests::dir::mode;
-use signet_tests::wait::{SOON, until, within};
+use signet_tests::wait::{SOON, until, until_some, within};
 
 const MAP: &str = "signet-ca-root-cert";
 const SECRET: &str = "signet-system/signet-ca-state";
@@ -382,23 +382,27 @@ async fn the_issuing_authority_is_renewed_at_half_its_life_and_old_leaves_stay_g
     let token = cluster.token("shop", "cart");
     let issue = async || chain(&Ask::good().token(&token).at(&ca).await.unwrap()).0;
     let issuer = |chain: &signet_certs::SvidChain| chain.leaf().authority_key_id().unwrap().to_owned();
-    let first = issue().await;
-    let mut last = first.clone();
-    until("another issuing authority", Duration::from_secs(20), async || {
-        last = issue().await;
-        issuer(&last) != issuer(&first)
+    let mut old = issue().await;
+    let new = until_some("another issuing authority", Duration::from_secs(20), async || {
+        let next = issue().await;
+        if issuer(&next) != issuer(&old) {
+            return Some(next);
+        }
+        // The newest leaf of the old authority, with most of its life ahead.
+        old = next;
+        None
     })
     .await;
     let bundle = ca.bundle().await;
     assert_eq!(bundle.sequence(), 1, "the bundle did not change");
     let now = signet_tests::client::now();
-    for chain in [&first, &last] {
-        if chain.not_after() > now {
-            signet_certs::verify::verify_chain(chain, &bundle, signet_certs::verify::Role::Server, now)
-                .unwrap();
-        }
+    for chain in [&old, &new] {
+        signet_certs::verify::verify_chain(chain, &bundle, signet_certs::verify::Role::Server, now).unwrap();
     }
-    // The serving certificate comes from the new one too.
-    let shown = signet_tests::tls::served(&ca.address).await.unwrap();
-    assert_eq!(issuer(&shown), issuer(&last));
+    // The serving certificate comes from the authority in use too, in a task of its own.
+    until("a serving certificate of the new authority", SOON, async || {
+        let shown = signet_tests::tls::served(&ca.address).await.unwrap();
+        issuer(&shown) != issuer(&old) && issuer(&shown) == issuer(&issue().await)
+    })
+    .await;
 }

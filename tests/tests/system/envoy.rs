@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use signet_tests::agent::Agent;
 use signet_tests::ca::{Ca, CaSetup};
+use signet_tests::client::now;
 use signet_tests::cluster::Cluster;
 use signet_tests::envoy::{EnvoySetup, Names, Subscription};
 use signet_tests::load::Load;
@@ -59,16 +61,24 @@ async fn three_renewals_under_load_lose_no_request_over_delta() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_outage_longer_than_a_renewal_interval_loses_no_request() {
     let Some(envoy) = peers::envoy() else { return };
-    // Renewal is due half-way, so half a life is a renewal interval.
-    let mut mesh = Mesh::start(&envoy, "24s", Subscription::Sotw).await;
+    let mut mesh = Mesh::start(&envoy, "40s", Subscription::Sotw).await;
     let load = Load::start(&mesh.entry, 20);
-    mesh.frontend_agent
-        .wait_renewals(1, Duration::from_secs(30))
-        .await;
+    // Both renew now, so that the outage begins at the same age of both SVIDs.
+    for agent in [&mesh.backend_agent, &mesh.frontend_agent] {
+        let renewed = agent.admin().post("/v1/svids/rotate", &Value::Null).await;
+        renewed.unwrap_or_else(|e| panic!("{e}"));
+        assert!(agent.svid().await["last_failure"].is_null());
+    }
     mesh.ca.process.kill();
-    // Until both have tried in vain; their SVIDs still hold.
+    let before = (
+        mesh.frontend_agent.serial().await,
+        mesh.backend_agent.serial().await,
+    );
+    // Until both have tried in vain, at 40 to 60 % of their SVIDs' lives; the rest is for the recovery.
     for agent in [&mesh.frontend_agent, &mesh.backend_agent] {
+        let end = svid_end(agent).await - RECOVERY;
         until("a failed renewal", Duration::from_secs(30), async || {
+            assert!(now().as_secs() < end, "no renewal was tried in time");
             !agent.svid().await["last_failure"].is_null()
         })
         .await;
@@ -79,21 +89,39 @@ async fn a_ca_outage_longer_than_a_renewal_interval_loses_no_request() {
                 "{key} in {failure}"
             );
         }
+        let labels = [("reason", failure["reason"].as_str().unwrap())];
+        let scrape = agent.scrape().await;
+        assert!(scrape.value("signet_agent_svid_renewal_failures_total", &labels) >= 1.0);
     }
     load.more(20).await;
-    let (before, others) = (
+    let during = (
         mesh.frontend_agent.serial().await,
         mesh.backend_agent.serial().await,
     );
+    assert_eq!(during, before, "the SVIDs that were held when the CA went");
     mesh.ca.start_again().await;
     until("recovery", Duration::from_secs(20), async || {
-        mesh.frontend_agent.serial().await != before && mesh.backend_agent.serial().await != others
+        mesh.frontend_agent.serial().await != before.0 && mesh.backend_agent.serial().await != before.1
     })
     .await;
     load.more(20).await;
     let report = load.stop().await;
     assert_eq!(report.failures, 0, "{:?}", report.words);
     assert_eq!(mesh.rejected().await, 0);
+}
+
+/// Seconds of an SVID's life kept for the CA to start and both agents to come back to it.
+const RECOVERY: u64 = 10;
+
+/// When the SVID that the agent serves ends.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds since the epoch"
+)]
+async fn svid_end(agent: &Agent) -> u64 {
+    let scrape = agent.scrape().await;
+    scrape.value("signet_agent_svid_not_after_timestamp_seconds", &[]) as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]
