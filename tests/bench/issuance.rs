@@ -112,12 +112,14 @@ pub(crate) async fn at_rate(callers: &[Caller], per_second: f64, time: Duration)
         next += 1;
         tasks.push(tokio::spawn(async move {
             caller.call().await.expect("the CA answers");
-            let mut latency = new_histogram();
-            latency.saturating_record(micros(due.elapsed()));
-            latency
+            micros(due.elapsed())
         }));
     }
-    merged(tasks).await
+    let mut latency = new_histogram();
+    for task in tasks {
+        latency.saturating_record(task.await.expect("a caller"));
+    }
+    latency
 }
 
 /// What a herd did to the CA.
@@ -166,14 +168,6 @@ pub(crate) async fn herd(callers: Vec<Caller>) -> Herd {
         refused: refused.load(Ordering::Relaxed),
         calls: calls.load(Ordering::Relaxed),
     }
-}
-
-async fn merged(tasks: Vec<tokio::task::JoinHandle<Histogram<u64>>>) -> Histogram<u64> {
-    let mut all = new_histogram();
-    for task in tasks {
-        all.add(task.await.expect("a caller")).expect("same bounds");
-    }
-    all
 }
 
 /// From a microsecond to a minute, three digits.

@@ -7,7 +7,7 @@ use signet_devcluster::{Fault, FaultScope, TokenSpec};
 use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::client::{Ask, Dial};
 use signet_tests::cluster::{AUDIENCE, Cluster};
-use signet_tests::wait::{SOON, until};
+use signet_tests::wait::{SOON, until, within};
 use tonic::Code;
 
 const UNAVAILABLE: &str = "the API server cannot be asked about the token; try again";
@@ -207,4 +207,49 @@ async fn a_ca_whose_reviews_were_never_answered_is_not_ready_and_says_why() {
     })
     .await;
     drop(process);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_peer_holds_its_share_of_reviews_and_others_are_served_meanwhile() {
+    let cluster = Cluster::start();
+    let ca = CaSetup::new(&cluster)
+        .set("reviews_in_flight", 8)
+        .set("review_timeout", "9s")
+        .start()
+        .await;
+    let greedy: Vec<Ask> = (0..12)
+        .map(|n| Ask::good().token(&cluster.token("shop", &format!("cart-{n}"))))
+        .collect();
+    let modest = Ask::good().token(&cluster.token("shop", "modest"));
+    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
+    let before = cluster.api.counts().token_reviews();
+    let reviews = || cluster.api.counts().token_reviews() - before;
+    let in_flight = async |calls: f64| {
+        until("the calls to be in flight", SOON, async || {
+            ca.scrape().await.value("signet_ca_requests_in_flight", &[]) >= calls
+        })
+        .await;
+    };
+    let channel = Dial::default().channel(&ca).await;
+    let greedy = tokio::spawn(async move { join_all(greedy.iter().map(|ask| ask.send(&channel))).await });
+    in_flight(12.0).await;
+    // A quarter of eight, and a place at once for somebody else.
+    until("the share", SOON, async || reviews() >= 2).await;
+    let other = Dial::default()
+        .channel_from("127.0.0.2".parse().unwrap(), &ca)
+        .await;
+    let modest = tokio::spawn(async move { modest.send(&other).await });
+    until("the other's review", SOON, async || reviews() >= 3).await;
+    in_flight(13.0).await;
+    assert_eq!(reviews(), 3, "two of the one peer and one of the other");
+
+    // Six rounds of the one, one of the other.
+    cluster
+        .api
+        .set_fault(FaultScope::TokenReviews, Fault::Delay(Duration::from_millis(500)));
+    within("the other's answer", SOON, modest).await.unwrap().unwrap();
+    assert!(!greedy.is_finished(), "the one still waits for its own");
+    for answer in greedy.await.unwrap() {
+        answer.unwrap();
+    }
 }
