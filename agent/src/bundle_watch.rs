@@ -17,6 +17,12 @@ const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(500),
     cap: Duration::from_secs(15),
 };
+/// The same while there is no bundle at all: nothing can be served without one, and an attempt costs the
+/// CA a connection it needs anyway.
+const FIRST_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(2),
+};
 
 /// What a received bundle is, next to the one in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,17 +90,23 @@ impl BundleWatch {
     /// Follows the stream and opens it again for ever; dropped at shutdown.
     pub async fn run(self) {
         let mut attempts = 0u32;
+        let mut warned = None;
         loop {
             let failure = self.follow(&mut attempts).await;
             Metrics::blame(&self.metrics.bundle_watch_failures, failure.kind.code());
-            let wait = BACKOFF
+            let none_yet = self.newest.borrow().is_none();
+            let wait = if none_yet { FIRST_BACKOFF } else { BACKOFF }
                 .delay(attempts, random_share())
                 .max(failure.retry_after.unwrap_or_default());
             // A restart of the CA ends every stream; that is worth a warning only when it lasts.
+            let reason = failure.kind.code();
             if attempts == 0 {
-                tracing::info!(reason = failure.kind.code(), error = %failure, "bundle watch interrupted");
+                warned = None;
+                tracing::info!(reason, error = %failure, "bundle watch interrupted");
+            } else if warned.replace(reason) == Some(reason) {
+                tracing::debug!(reason, error = %failure, "bundle watch fails");
             } else {
-                tracing::warn!(reason = failure.kind.code(), error = %failure, "bundle watch fails");
+                tracing::warn!(reason, error = %failure, "bundle watch fails");
             }
             attempts = attempts.saturating_add(1);
             tokio::time::sleep(wait).await;

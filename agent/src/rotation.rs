@@ -160,6 +160,10 @@ pub fn step(mut state: State, event: Event, now: UnixTime, chance: Chance) -> (S
         Event::Issued(facts) => return issued(state, facts, now, chance),
         Event::Failed { retry_after } => fail(&mut state, retry_after, now, chance),
         Event::BundleChanged { usable_until } => {
+            if state.held.is_none() {
+                // A first bundle shows that the CA is there again: nobody who has nothing waits on.
+                state.retry_at = None;
+            }
             if let Some(held) = &mut state.held {
                 held.verifies = usable_until.is_some();
                 held.facts.usable_until = usable_until.unwrap_or(held.facts.usable_until);

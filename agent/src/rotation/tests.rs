@@ -102,6 +102,16 @@ fn waits_shrink_as_the_end_comes_near() {
 }
 
 #[test]
+fn a_first_bundle_ends_the_wait_of_one_who_has_nothing() {
+    let (state, _) = woke(State::new(), 1000);
+    let (state, action) = failed(state, 1001, Some(10));
+    assert!(matches!(action, Action::WakeAt(when) if when > at(1010)));
+    let (state, action) = step(state, Event::BundleChanged { usable_until: None }, at(1002), EVEN);
+    assert_eq!(action, Action::Publish);
+    assert_eq!(woke(state, 1002).1, Action::Request);
+}
+
+#[test]
 fn a_hint_of_the_ca_is_the_least_wait() {
     let (state, _) = woke(State::new(), 1000);
     assert_eq!(failed(state, 1000, Some(30)).1, Action::WakeAt(at(1031)));
