@@ -37,7 +37,7 @@ pub struct Metrics {
     pub authentications: Outcomes,
     /// TokenReviews made, by outcome.
     pub reviews: Outcomes,
-    /// Answers from the token cache: `hit`, `negative_hit`, `miss`.
+    /// Answers from the token cache: `hit`, `negative_hit`, `miss`; answers it had no room for: `evicted`.
     pub token_cache: Outcomes,
     /// Fetches of the API server's signing keys, by outcome.
     pub jwks: Outcomes,

@@ -89,8 +89,6 @@ pub struct Page {
 #[derive(Clone, Debug)]
 enum Part {
     Line(Cell),
-    /// Text of ours that is shown as it stands, such as YAML to paste.
-    Verbatim(String),
     /// Aligned columns; the flag says whether the first row is a heading.
     Rows(Vec<Vec<Cell>>, bool),
 }
@@ -109,11 +107,6 @@ impl Page {
     /// A heading.
     pub fn heading(&mut self, text: impl Into<String>) {
         self.parts.push(Part::Line(Cell::new(text, Tone::Bold)));
-    }
-
-    /// Text of our own with its line breaks.
-    pub fn verbatim(&mut self, text: &str) {
-        self.parts.push(Part::Verbatim(text.to_owned()));
     }
 
     /// A name and its value; neighbours are aligned.
@@ -139,7 +132,6 @@ impl Page {
         for part in &self.parts {
             match part {
                 Part::Line(cell) => push_row(&mut text, std::slice::from_ref(cell), &[], colours),
-                Part::Verbatim(lines) => text.push_str(lines),
                 Part::Rows(rows, _) => {
                     let widths = widths(rows);
                     rows.iter()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
+use moka::notification::RemovalCause;
 use signet_certs::UnixTime;
 use signet_certs::lifetime::plus;
 use signet_policy::Caller;
@@ -37,6 +38,23 @@ const MOST_REVIEWS: usize = 4_096;
 type Key = [u8; 32];
 type Answer = Result<Caller, ReviewFault>;
 
+/// A cache whose full capacity is counted where it costs an answer (I8).
+fn bounded<V>(most: u64, life: Duration, metrics: &Metrics) -> Cache<Key, V>
+where
+    V: Clone + Send + Sync + 'static,
+{
+    let outcomes = metrics.token_cache.clone();
+    Cache::builder()
+        .max_capacity(most)
+        .time_to_live(life)
+        .eviction_listener(move |_, _, cause| {
+            if cause == RemovalCause::Size {
+                Metrics::count(&outcomes, "evicted");
+            }
+        })
+        .build()
+}
+
 /// Two caches and the way to the API server.
 #[derive(Clone)]
 pub struct TokenCache {
@@ -55,14 +73,8 @@ impl TokenCache {
     pub fn new(reviewer: Reviewer, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         Self {
             reviewer,
-            positive: Cache::builder()
-                .max_capacity(POSITIVES)
-                .time_to_live(POSITIVE)
-                .build(),
-            negative: Cache::builder()
-                .max_capacity(NEGATIVES)
-                .time_to_live(NEGATIVE)
-                .build(),
+            positive: bounded(POSITIVES, POSITIVE, &metrics),
+            negative: bounded(NEGATIVES, NEGATIVE, &metrics),
             in_flight: Cache::builder()
                 .max_capacity(POSITIVES)
                 .time_to_live(SHARED)
@@ -251,6 +263,11 @@ mod tests {
         cache.positive.run_pending_tasks().await;
         cache.negative.run_pending_tasks().await;
         assert!(cache.negative.entry_count() <= NEGATIVES);
+        let evicted = crate::metrics::Outcome { outcome: "evicted" };
+        assert!(
+            cache.metrics.token_cache.get_or_create(&evicted).get() > 0,
+            "what had no room is counted"
+        );
         let kept = cache.get(&BearerToken::new("0"), at(START)).await;
         assert_eq!(kept, Some(Ok(caller())));
     }
