@@ -192,8 +192,8 @@ fn subjects_are_repeated_byte_for_byte_whatever_their_shape() {
 }
 
 #[test]
-fn an_authority_signed_with_sha1_is_found_out_before_a_leaf_fails() {
-    let test = "an_authority_signed_with_sha1_is_found_out_before_a_leaf_fails";
+fn an_authority_is_judged_by_its_signature_before_a_leaf_fails() {
+    let test = "an_authority_is_judged_by_its_signature_before_a_leaf_fails";
     let Some(openssl) = OpenSsl::find(test) else {
         return;
     };
@@ -218,8 +218,17 @@ fn an_authority_signed_with_sha1_is_found_out_before_a_leaf_fails() {
         "own.ext",
         "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n",
     );
-    for (digest, verdict) in [("-sha256", Ok(())), ("-sha1", Err(VerifyError::WeakSignature))] {
-        let pem = openssl.must(&[
+    let pss: &[&str] = &["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+    let weak = || Err(VerifyError::WeakSignature);
+    for (digest, padding, verdict) in [
+        ("-sha256", &[] as &[&str], Ok(())),
+        ("-sha256", pss, Ok(())),
+        ("-sha384", pss, Ok(())),
+        ("-sha512", pss, Ok(())),
+        ("-sha1", &[], weak()),
+        ("-sha1", pss, weak()),
+    ] {
+        let mut args = vec![
             "x509",
             "-req",
             "-in",
@@ -235,12 +244,18 @@ fn an_authority_signed_with_sha1_is_found_out_before_a_leaf_fails() {
             "3650",
             "-extfile",
             &extensions,
-        ]);
+        ];
+        args.extend(padding);
+        let pem = openssl.must(&args);
         let certificate = Certificate::from_der(unpem(&pem).into()).unwrap();
         let time = certificate.not_before().max(now());
         let key = Arc::new(SigningKey::from_pem(own_key.as_bytes()).unwrap());
         let authority = Authority::new(key, certificate, Vec::new()).unwrap();
         let trust = TrustBundle::new(domain(), vec![root.clone()], 1).unwrap();
-        assert_eq!(verify_authority(&authority, &trust, time), verdict, "{digest}");
+        assert_eq!(
+            verify_authority(&authority, &trust, time),
+            verdict,
+            "{digest} {padding:?}"
+        );
     }
 }

@@ -21,6 +21,7 @@ impl OpenSsl {
     ///
     /// # Panics
     /// When peers are required.
+    #[expect(clippy::disallowed_methods, reason = "where tests learn of their peers")]
     pub(crate) fn find(test: &str) -> Option<Self> {
         let works = Command::new("openssl")
             .arg("version")
