@@ -16,8 +16,8 @@ set -euo pipefail
   exit 2
 }
 requirements=$1 dir=$2 pattern=$3
-# The pinned requirement is the one line that starts with a letter.
-package=$(sed -n 's/^\([a-z][^ ]*\).*/\1/p' "$requirements")
+# The pinned requirements are the lines that start with a letter.
+package=$(sed -n 's/^\([a-z][^ ]*\).*/\1/p' "$requirements" | paste -sd ' ')
 
 # Prints the program below $1, if it is there. The directory appears by a rename once the program
 # has run, so being there is enough.

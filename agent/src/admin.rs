@@ -1,42 +1,49 @@
 //! What an operator can see and ask: JSON over HTTP/1.1 on a unix socket in a private directory. The
 //! peer's user must be our own, by the kernel's word. No key ever goes out here.
 
+mod listener;
 mod view;
+mod workloads;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::json;
-use signet_certs::TrustDomain;
+use signet_certs::SpiffeId;
+use signet_runtime::Clock;
 use signet_runtime::http::Readiness;
-use signet_runtime::socket::{BoundSocket, own_uid};
-use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use signet_runtime::socket::BoundSocket;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::guarded::Guarded;
+use crate::attest::Attestor;
+use crate::keeper::{Ask, AskError};
 use crate::metrics::Metrics;
-use crate::rotator::{Ask, AskError, Status};
 use crate::sds::streams::Streams;
-use crate::svids::Reader;
+use crate::svids::{Shelves, Whose};
+use listener::Listener;
 
-/// Most connections at once.
-const MAX_CONNECTIONS: usize = 64;
+/// Largest body read: one SPIFFE ID and its braces.
+const MAX_BODY_BYTES: usize = 8 * 1024;
 /// How long a renewal may take beyond the CA's deadline: waiting for the floor and for a bundle.
 const ROTATE_GRACE: Duration = Duration::from_secs(15);
 
 /// What the pages show.
 #[derive(Clone)]
 pub struct Admin {
-    /// Our trust domain.
-    pub domain: TrustDomain,
+    /// How workloads are attested, in a word.
+    pub attestor_name: &'static str,
+    /// Who uses which identity.
+    pub attestor: Attestor,
     /// The workload socket.
     pub socket: PathBuf,
     /// Where metrics are bound.
@@ -47,14 +54,14 @@ pub struct Admin {
     pub ca_deadline: Duration,
     /// What is missing.
     pub readiness: Readiness,
-    /// The shelf.
-    pub snapshots: Reader,
-    /// How rotation goes.
-    pub status: watch::Receiver<Arc<Status>>,
+    /// The SVIDs and bundles, and how their keeping goes.
+    pub shelves: Shelves,
     /// Where a renewal is asked for.
     pub asks: mpsc::Sender<Ask>,
     /// Open streams.
     pub streams: Arc<Streams>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
     /// The word that ends watches.
     pub shutdown: CancellationToken,
 }
@@ -62,11 +69,7 @@ pub struct Admin {
 /// Serves the pages on `socket` until shutdown.
 pub async fn serve(socket: BoundSocket, admin: Admin, metrics: Metrics) {
     let token = admin.shutdown.clone();
-    let listener = Listener {
-        socket,
-        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-        metrics,
-    };
+    let listener = Listener::new(socket, metrics);
     let served = axum::serve(listener, router(admin)).with_graceful_shutdown(token.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "admin socket ended");
@@ -80,7 +83,10 @@ fn router(admin: Admin) -> Router {
         .route("/v1/svids/rotate", post(rotate))
         .route("/v1/svids/watch", get(watch_svids))
         .route("/v1/bundle", get(bundle))
+        .route("/v1/federation", get(federation))
         .route("/v1/streams", get(streams))
+        .route("/v1/workloads", get(workloads))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
         .with_state(admin)
 }
@@ -98,7 +104,8 @@ async fn status(State(admin): State<Admin>) -> Response {
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "trust_domain": admin.domain.as_str(),
+        "trust_domain": admin.shelves.domain().as_str(),
+        "attestor": admin.attestor_name,
         "socket": admin.socket.display().to_string(),
         "metrics_address": admin.metrics_address,
         "ca_address": admin.ca_address,
@@ -109,19 +116,52 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 async fn svids(State(admin): State<Admin>) -> Response {
-    let all: Vec<view::SvidView> = admin.svid().into_iter().collect();
+    let all = admin.shelves.all();
+    let all: Vec<view::SvidView> = all.iter().filter_map(view::svid).collect();
     Json(json!({ "svids": all })).into_response()
 }
 
+/// What may be said to a renewal.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotate {
+    spiffe_id: Option<SpiffeIdText>,
+}
+
+/// A SPIFFE ID, parsed at the door.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct SpiffeIdText(SpiffeId);
+
+impl TryFrom<String> for SpiffeIdText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|fault| format!("{text:?}: {fault}"))
+    }
+}
+
 /// Renews now and answers with the new SVID, or with the reason why not.
-async fn rotate(State(admin): State<Admin>) -> Response {
-    let (ask, outcome) = oneshot::channel();
-    if admin.asks.try_send(ask).is_err() {
+async fn rotate(State(admin): State<Admin>, body: Bytes) -> Response {
+    // No body, or `null`, wishes for nothing in particular.
+    let wish: Result<Option<Rotate>, _> = match body.trim_ascii() {
+        [] => Ok(None),
+        json => serde_json::from_slice(json),
+    };
+    let wish = match wish {
+        Ok(wish) => wish.unwrap_or_default(),
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, "malformed", error),
+    };
+    let (reply, outcome) = oneshot::channel();
+    let id = wish.spiffe_id.map(|id| id.0);
+    if admin.asks.try_send(Ask { id, reply }).is_err() {
         let text = "too many renewals are asked for at once; try again in a moment";
         return refuse(StatusCode::TOO_MANY_REQUESTS, "busy", text);
     }
     match tokio::time::timeout(admin.ca_deadline + ROTATE_GRACE, outcome).await {
-        Ok(Ok(Ok(()))) => match admin.svid() {
+        Ok(Ok(Ok(whose))) => match admin.svid(&whose) {
             Some(svid) => Json(svid).into_response(),
             None => refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -129,10 +169,7 @@ async fn rotate(State(admin): State<Admin>) -> Response {
                 "the new SVID is not served",
             ),
         },
-        Ok(Ok(Err(error @ AskError::TooSoon(_)))) => refuse(StatusCode::TOO_MANY_REQUESTS, "too_soon", error),
-        Ok(Ok(Err(AskError::Failed(failure)))) => {
-            refuse(StatusCode::BAD_GATEWAY, failure.kind.code(), failure)
-        }
+        Ok(Ok(Err(error))) => not_renewed(error),
         Ok(Err(_)) => refuse(
             StatusCode::TOO_MANY_REQUESTS,
             "busy",
@@ -146,22 +183,29 @@ async fn rotate(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// One line of JSON now, and one after every change.
+fn not_renewed(error: AskError) -> Response {
+    match error {
+        AskError::TooSoon(_) => refuse(StatusCode::TOO_MANY_REQUESTS, "too_soon", error),
+        AskError::Unknown(_) => refuse(StatusCode::NOT_FOUND, "unknown_identity", error),
+        AskError::Which(_) => refuse(StatusCode::BAD_REQUEST, "which_identity", error),
+        AskError::Gone => refuse(StatusCode::NOT_FOUND, "no_workload", error),
+        AskError::Failed(failure) => refuse(StatusCode::BAD_GATEWAY, failure.kind.code(), failure),
+    }
+}
+
+/// One line of JSON for every SVID now, and one for each after it changed.
 async fn watch_svids(State(admin): State<Admin>) -> Response {
-    let lines = futures::stream::unfold((admin, None::<String>), |(mut admin, last)| async move {
+    let news = admin.shelves.news();
+    let told = BTreeMap::<Whose, String>::new();
+    let lines = futures::stream::unfold((admin, news, told), |(admin, mut news, mut told)| async move {
         loop {
-            admin.snapshots.mark_unchanged();
-            admin.status.mark_unchanged();
-            let line = admin.svid().and_then(|svid| serde_json::to_string(&svid).ok());
-            if let Some(line) = line.filter(|line| last.as_ref() != Some(line)) {
-                return Some((
-                    Ok::<_, std::convert::Infallible>(format!("{line}\n")),
-                    (admin, Some(line)),
-                ));
+            news.mark_unchanged();
+            let new = new_lines(&admin.shelves, &mut told);
+            if !new.is_empty() {
+                return Some((Ok::<_, std::convert::Infallible>(new), (admin, news, told)));
             }
             tokio::select! {
-                changed = admin.snapshots.changed() => changed.ok()?,
-                changed = admin.status.changed() => changed.ok()?,
+                changed = news.changed() => changed.ok()?,
                 () = admin.shutdown.cancelled() => return None,
             }
         }
@@ -173,14 +217,55 @@ async fn watch_svids(State(admin): State<Admin>) -> Response {
         .into_response()
 }
 
-async fn bundle(State(admin): State<Admin>) -> Response {
-    match admin.snapshots.borrow().bundle() {
-        Some(bundle) => Json(view::bundle(bundle)).into_response(),
-        None => {
-            let text = format!("no bundle yet: {}", admin.status.borrow().cause());
-            refuse(StatusCode::SERVICE_UNAVAILABLE, "no_bundle", text)
+/// The lines of what differs from what was told.
+fn new_lines(shelves: &Shelves, told: &mut BTreeMap<Whose, String>) -> String {
+    let all = shelves.all();
+    told.retain(|whose, _| all.iter().any(|shown| shown.whose == *whose));
+    let mut new = String::new();
+    for shown in &all {
+        let line = view::svid(shown).and_then(|svid| serde_json::to_string(&svid).ok());
+        if let Some(line) = line.filter(|line| told.get(&shown.whose) != Some(line)) {
+            new.push_str(&line);
+            new.push('\n');
+            told.insert(shown.whose.clone(), line);
         }
     }
+    new
+}
+
+async fn bundle(State(admin): State<Admin>) -> Response {
+    match admin.shelves.trust().own() {
+        Some(bundle) => Json(view::bundle(bundle)).into_response(),
+        None => no_bundle(&admin),
+    }
+}
+
+async fn federation(State(admin): State<Admin>) -> Response {
+    match view::federation(&admin.shelves.trust()) {
+        Some(page) => Json(page).into_response(),
+        None => no_bundle(&admin),
+    }
+}
+
+fn no_bundle(admin: &Admin) -> Response {
+    let first = admin.shelves.all().into_iter().next();
+    let cause = first.map_or_else(
+        || "the CA has not answered yet".to_owned(),
+        |shown| shown.status.cause(),
+    );
+    let text = format!("no bundle yet: {cause}");
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "no_bundle", text)
+}
+
+async fn workloads(State(admin): State<Admin>) -> Response {
+    let wanted = Arc::clone(&admin.attestor.wanted().borrow());
+    let rows = workloads::rows(
+        &wanted,
+        &admin.streams.list(),
+        &admin.shelves.all(),
+        admin.clock.now(),
+    );
+    Json(json!({ "attestor": admin.attestor_name, "workloads": rows })).into_response()
 }
 
 async fn streams(State(admin): State<Admin>) -> Response {
@@ -188,67 +273,9 @@ async fn streams(State(admin): State<Admin>) -> Response {
 }
 
 impl Admin {
-    fn svid(&self) -> Option<view::SvidView> {
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        snapshot
-            .verified()
-            .map(|verified| view::svid(verified, &self.status.borrow()))
-    }
-}
-
-/// Admits connections of our own user.
-struct Listener {
-    socket: BoundSocket,
-    places: Arc<Semaphore>,
-    metrics: Metrics,
-}
-
-impl Listener {
-    fn admit(&self, stream: &UnixStream) -> Result<OwnedSemaphorePermit, &'static str> {
-        match stream.peer_cred() {
-            Ok(cred) if cred.uid() == own_uid() => {}
-            Ok(cred) => {
-                tracing::warn!(
-                    uid = cred.uid(),
-                    pid = cred.pid(),
-                    "admin connection of another user refused"
-                );
-                return Err("refused_uid");
-            }
-            Err(_) => return Err("no_credentials"),
-        }
-        Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| "too_many")
-    }
-}
-
-impl axum::serve::Listener for Listener {
-    type Io = Guarded<OwnedSemaphorePermit>;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (Self::Io, ()) {
-        loop {
-            let stream = match self.socket.accept().await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    Metrics::count(&self.metrics.admin_connections, "accept_failed");
-                    tracing::warn!(%error, "admin accept failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            match self.admit(&stream) {
-                Ok(permit) => {
-                    Metrics::count(&self.metrics.admin_connections, "admitted");
-                    return (Guarded::new(stream, permit), ());
-                }
-                Err(outcome) => Metrics::count(&self.metrics.admin_connections, outcome),
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<()> {
-        Ok(())
+    fn svid(&self, whose: &Whose) -> Option<view::SvidView> {
+        let all = self.shelves.all();
+        let shown = all.iter().find(|shown| shown.whose == *whose);
+        shown.and_then(view::svid)
     }
 }

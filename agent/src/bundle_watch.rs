@@ -1,15 +1,24 @@
-//! Following the CA's trust bundle: the newest sequence seen wins, and nothing takes it back (I5).
+//! Following the CA's trust bundles: the newest sequence seen wins, and nothing takes it back (I5).
+
+mod follow;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::{TrustBundle, TrustDomain};
+use signet_certs::TrustDomain;
+use signet_proto::authority::RefusedBundle;
 use signet_proto::wire::signet::ca::v1::WatchBundleResponse;
 use signet_runtime::backoff::{Backoff, random_share};
+use signet_runtime::http::Readiness;
 use tokio::sync::watch;
 
 use crate::ca_client::{CaClient, Failure, FailureKind};
 use crate::metrics::{Metrics, gauge};
+use crate::svids::Trust;
+pub use follow::{Followed, Verdict, follow, judge};
+
+/// Name of the readiness condition of an agent that serves workloads other than itself.
+pub const READY: &str = "bundle";
 
 /// Waits between attempts to open the stream. The cap bounds how late a root change is learnt after
 /// the CA is back.
@@ -24,66 +33,18 @@ const FIRST_BACKOFF: Backoff = Backoff {
     cap: Duration::from_secs(2),
 };
 
-/// What a received bundle is, next to the one in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The first, or of a higher sequence.
-    Newer,
-    /// The same sequence and roots.
-    Same,
-    /// Of a lower sequence.
-    Older,
-    /// The same sequence with other roots: two CAs do not agree.
-    Conflicting,
-    /// Of a trust domain that is not ours.
-    Foreign,
-    /// Without a root: it would trust nobody.
-    Empty,
-}
-
-impl Verdict {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Newer => "accepted",
-            Self::Same => "unchanged",
-            Self::Older => "older",
-            Self::Conflicting => "conflicting",
-            Self::Foreign => "foreign",
-            Self::Empty => "empty",
-        }
-    }
-}
-
-/// Judges `offered` next to `current`, for the trust domain `own`.
-#[must_use]
-pub fn judge(current: Option<&TrustBundle>, offered: &TrustBundle, own: &TrustDomain) -> Verdict {
-    if offered.trust_domain() != own {
-        return Verdict::Foreign;
-    }
-    if offered.roots().is_empty() {
-        return Verdict::Empty;
-    }
-    let Some(current) = current else {
-        return Verdict::Newer;
-    };
-    match offered.sequence().cmp(&current.sequence()) {
-        std::cmp::Ordering::Greater => Verdict::Newer,
-        std::cmp::Ordering::Less => Verdict::Older,
-        std::cmp::Ordering::Equal if offered.same_roots(current) => Verdict::Same,
-        std::cmp::Ordering::Equal => Verdict::Conflicting,
-    }
-}
-
 /// Follows the CA.
 pub struct BundleWatch {
     /// Where bundles come from.
     pub ca: CaClient,
     /// Our trust domain.
     pub domain: TrustDomain,
-    /// Where the newest one goes.
-    pub newest: watch::Sender<Option<Arc<TrustBundle>>>,
+    /// Where the newest ones go.
+    pub newest: watch::Sender<Option<Arc<Trust>>>,
     /// Where outcomes are counted.
     pub metrics: Metrics,
+    /// Told whether there is a bundle, where that makes the agent ready.
+    pub readiness: Option<Readiness>,
 }
 
 impl BundleWatch {
@@ -95,6 +56,9 @@ impl BundleWatch {
             let failure = self.follow(&mut attempts).await;
             Metrics::blame(&self.metrics.bundle_watch_failures, failure.kind.code());
             let none_yet = self.newest.borrow().is_none();
+            if let (true, Some(readiness)) = (none_yet, &self.readiness) {
+                readiness.lacks(READY, format!("no bundle yet: {failure}"));
+            }
             let wait = if none_yet { FIRST_BACKOFF } else { BACKOFF }
                 .delay(attempts, random_share())
                 .max(failure.retry_after.unwrap_or_default());
@@ -140,24 +104,55 @@ impl BundleWatch {
                 return;
             }
         };
+        for RefusedBundle { trust_domain, fault } in &offered.refused {
+            let domain = trust_domain.as_ref().map(tracing::field::display);
+            tracing::error!(domain, error = %fault, "foreign bundle refused; the last good one stays in force");
+            if trust_domain.is_none() {
+                Metrics::count(&self.metrics.foreign_bundles, Verdict::Malformed.code());
+            }
+        }
         let current = self.newest.borrow().clone();
-        let verdict = judge(current.as_deref(), &offered, &self.domain);
-        Metrics::count(&self.metrics.bundles, verdict.code());
-        let (sequence, roots) = (offered.sequence(), offered.roots().len());
-        match verdict {
+        let (sequence, roots) = (offered.own.sequence(), offered.own.roots().len());
+        let domain = offered.own.trust_domain().clone();
+        let followed = follow(current.as_deref(), offered, &self.domain);
+        Metrics::count(&self.metrics.bundles, followed.own.code());
+        match followed.own {
             Verdict::Newer => {
                 tracing::info!(sequence, roots, "bundle accepted");
                 self.metrics.bundle_sequence.set(gauge(sequence));
-                self.newest.send_replace(Some(Arc::new(offered)));
             }
             Verdict::Same => tracing::debug!(sequence, "bundle unchanged"),
-            Verdict::Older | Verdict::Conflicting | Verdict::Foreign | Verdict::Empty => {
-                let in_force = current.map(|c| c.sequence());
-                let domain = offered.trust_domain();
+            verdict => {
+                let own = current.as_deref().and_then(Trust::own);
+                let in_force = own.map(|own| own.sequence());
                 tracing::warn!(
                     reason = verdict.code(), sequence, in_force, %domain,
                     "bundle ignored; the one in force stays"
                 );
+            }
+        }
+        self.tell_foreign(&followed);
+        if let Some(trust) = followed.trust {
+            let domains = u64::try_from(trust.foreign().len()).unwrap_or(u64::MAX);
+            self.metrics.federated_domains.set(gauge(domains));
+            self.newest.send_replace(Some(Arc::new(trust)));
+            if let Some(readiness) = &self.readiness {
+                readiness.holds(READY);
+            }
+        }
+    }
+
+    fn tell_foreign(&self, followed: &Followed) {
+        for (domain, verdict) in &followed.foreign {
+            let reason = verdict.code();
+            Metrics::count(&self.metrics.foreign_bundles, reason);
+            match verdict {
+                Verdict::Newer => tracing::info!(%domain, "foreign bundle accepted"),
+                Verdict::Withdrawn => {
+                    tracing::info!(%domain, "trust domain no longer federated with; its bundle is withdrawn");
+                }
+                Verdict::Same | Verdict::Malformed => {}
+                _ => tracing::warn!(reason, %domain, "foreign bundle ignored; the one in force stays"),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The one warm connection to the CA: HTTP/2 over TLS, dialled again whenever it is gone.
 //!
 //! Every call has a deadline and carries the token as its file holds it now; every failure has a
-//! kind. What the answers are good for is [`crate::rotator`]'s and [`crate::bundle_watch`]'s to say.
+//! kind. What the answers are good for is [`crate::keeper`]'s and [`crate::bundle_watch`]'s to say.
 
 mod dial;
 mod failure;
@@ -9,10 +9,10 @@ mod failure;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_certs::{SpiffeId, SvidChain, TrustBundle, TrustDomain};
+use signet_certs::{SpiffeId, SvidChain, TrustDomain};
 use signet_proto::wire::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use signet_proto::wire::signet::ca::v1::authority_client::AuthorityClient;
-use signet_proto::wire::signet::ca::v1::{WatchBundleRequest, WatchBundleResponse};
+use signet_proto::wire::signet::ca::v1::{MintJwtSvidRequest, WatchBundleRequest, WatchBundleResponse};
 use signet_runtime::Clock;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
@@ -24,14 +24,17 @@ pub use failure::{Failure, FailureKind};
 
 use crate::config::Ca;
 use crate::metrics::Metrics;
+use crate::svids::Trust;
 use crate::token::Token;
 
 /// HTTP/2 pings, as the CA tolerates them (`istio-ca-and-sds.md` §3).
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A ping unanswered for this long ends the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer read. A chain of ten and a bundle of 64 roots stay far below.
+/// Largest certificate or token read. A chain of ten and a bundle of 64 roots stay far below.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Largest message of bundles read: our own and those of many domains we federate with.
+const MAX_BUNDLES_BYTES: usize = 4 * 1024 * 1024;
 
 /// An answer of the CA, parsed and not yet verified.
 #[derive(Debug)]
@@ -52,14 +55,14 @@ pub struct CaClient {
 }
 
 impl CaClient {
-    /// A client that dials at its first call, under the newest of `bundles` or the root file.
+    /// A client that dials at its first call, under the newest bundle or the root file.
     ///
     /// # Errors
     /// A sentence when the address makes no URI.
     pub fn new(
         ca: Arc<Ca>,
         domain: TrustDomain,
-        bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
+        trust: watch::Receiver<Option<Arc<Trust>>>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Self, String> {
@@ -70,7 +73,7 @@ impl CaClient {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .buffer_size(16);
-        let dialer = Dialer::new(Arc::clone(&ca), domain.clone(), bundles, clock, metrics);
+        let dialer = Dialer::new(Arc::clone(&ca), domain.clone(), trust, clock, metrics);
         let channel = endpoint.connect_with_connector_lazy(dialer.clone());
         Ok(Self {
             channel,
@@ -94,19 +97,49 @@ impl CaClient {
             .map(|account| account.spiffe_id(&self.domain))
     }
 
-    /// Sends one CSR.
+    /// Sends one CSR, for ourselves or for the workload `impersonated`.
     ///
     /// # Errors
     /// A [`Failure`]; nothing is retried here.
-    pub async fn create_certificate(&self, csr: String, validity: Duration) -> Result<Answer, Failure> {
-        let seconds = i64::try_from(validity.as_secs()).unwrap_or(i64::MAX);
-        let request = self.with_token(signet_proto::issue::request(csr, seconds))?;
+    pub async fn create_certificate(
+        &self,
+        csr: String,
+        validity: Duration,
+        impersonated: Option<&SpiffeId>,
+    ) -> Result<Answer, Failure> {
+        let message = signet_proto::issue::request(csr, seconds(validity));
+        let request = self.with_token(match impersonated {
+            Some(id) => signet_proto::issue::impersonating(message, id),
+            None => message,
+        })?;
         let mut client = IstioCertificateServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         let response = self.in_time(client.create_certificate(request)).await?;
         let (chain, roots_pem) = signet_proto::issue::read_response(response.get_ref())
             .map_err(|e| Failure::new(FailureKind::BadAnswer, e.to_string()))?;
         Ok(Answer { chain, roots_pem })
+    }
+
+    /// Asks for a JWT-SVID for `audience`, of ourselves or of the workload `id`. The token comes as it
+    /// was sent: it is a secret, and not checked yet.
+    ///
+    /// # Errors
+    /// A [`Failure`]; nothing is retried here.
+    pub async fn mint_jwt(
+        &self,
+        id: Option<&SpiffeId>,
+        audience: &[String],
+        ttl: Duration,
+    ) -> Result<String, Failure> {
+        let request = self.with_token(MintJwtSvidRequest {
+            spiffe_id: id.map_or_else(String::new, ToString::to_string),
+            audience: audience.to_vec(),
+            validity_seconds: seconds(ttl),
+        })?;
+        let mut client =
+            AuthorityClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let response = self.in_time(client.mint_jwt_svid(request)).await?;
+        Ok(response.into_inner().token)
     }
 
     /// Opens the stream of bundles.
@@ -116,7 +149,7 @@ impl CaClient {
     pub async fn watch_bundle(&self) -> Result<Streaming<WatchBundleResponse>, Failure> {
         let agent = concat!("signet-agent/", env!("CARGO_PKG_VERSION")).to_owned();
         let mut client =
-            AuthorityClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+            AuthorityClient::new(self.channel.clone()).max_decoding_message_size(MAX_BUNDLES_BYTES);
         let request = Request::new(WatchBundleRequest { agent });
         self.in_time(client.watch_bundle(request))
             .await
@@ -154,4 +187,8 @@ impl CaClient {
             }
         }
     }
+}
+
+fn seconds(life: Duration) -> i64 {
+    i64::try_from(life.as_secs()).unwrap_or(i64::MAX)
 }

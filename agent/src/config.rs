@@ -1,5 +1,8 @@
 //! The configuration file: [`Raw`] as written, [`Config`] as checked.
 
+mod attestor;
+mod check;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +13,9 @@ use signet_certs::TrustDomain;
 use signet_runtime::config::{ConfigFaults, Faults, HumanDuration, load};
 use signet_runtime::logs::LogFormat;
 
-/// Shortest SVID life asked for; below it renewal and clock skew leave nothing.
-const SHORTEST_TTL: Duration = Duration::from_secs(10);
-/// Most uids that may be admitted. A pod has a handful of containers.
-const MAX_UIDS: usize = 64;
+use crate::attest;
+pub use attestor::RawRule;
+use check::{host_and_port, typed};
 
 /// The file as written. Every key is optional; unknown ones are refused.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -27,10 +29,23 @@ pub struct Raw {
     token_file: Option<PathBuf>,
     socket: Option<PathBuf>,
     socket_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     allowed_uids: Option<Vec<u32>>,
+    attestor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workloads: Option<Vec<RawRule>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_proc: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubeconfig: Option<PathBuf>,
     admin_socket: Option<PathBuf>,
     metrics_listen: Option<String>,
     svid_ttl: Option<HumanDuration>,
+    jwt_svid_ttl: Option<HumanDuration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<RawOutput>,
     log_format: Option<String>,
@@ -93,8 +108,6 @@ pub struct Workload {
     pub socket: PathBuf,
     /// Its permission bits.
     pub mode: u32,
-    /// Whose connections are admitted, by the kernel's word.
-    pub allowed_uids: Vec<u32>,
 }
 
 /// A signal that may follow a change of files.
@@ -160,12 +173,16 @@ pub struct Config {
     pub ca: Ca,
     /// The workload socket.
     pub workload: Workload,
+    /// Who gets which identity.
+    pub attestor: attest::Settings,
     /// The admin socket's path.
     pub admin_socket: PathBuf,
     /// Metrics and health.
     pub metrics_listen: SocketAddr,
-    /// The life asked for; the CA may clamp it.
+    /// The life of SVIDs asked for; the CA may clamp it.
     pub svid_ttl: Duration,
+    /// The life of tokens asked for; the CA may clamp it.
+    pub jwt_svid_ttl: Duration,
     /// Optional file output.
     pub output: Option<Output>,
     /// Log format and filter.
@@ -175,14 +192,24 @@ pub struct Config {
     effective: Raw,
 }
 
+/// What a pod knows of itself, as the downward API puts it into the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Downward {
+    /// `NODE_NAME`.
+    pub node_name: Option<String>,
+    /// `POD_UID`.
+    pub pod_uid: Option<String>,
+}
+
 impl Config {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`; what it leaves out of the pod's own facts comes from
+    /// `downward`.
     ///
     /// # Errors
     /// Every fault in it.
-    pub fn load(path: &Path) -> Result<Self, ConfigFaults> {
+    pub fn load(path: &Path, downward: Downward) -> Result<Self, ConfigFaults> {
         let raw: Raw = load(path)?;
-        Self::check(raw).map_err(|faults| ConfigFaults {
+        Self::check(raw.in_pod(downward)).map_err(|faults| ConfigFaults {
             path: Some(path.to_owned()),
             ..faults
         })
@@ -199,6 +226,12 @@ impl Config {
         faults.finish(config)
     }
 
+    /// Which attestor, as the file names it.
+    #[must_use]
+    pub fn attestor_name(&self) -> &'static str {
+        attestor::name(&self.attestor)
+    }
+
     /// The configuration in force as YAML, defaults included. It names files that hold secrets and
     /// holds none itself.
     ///
@@ -209,6 +242,17 @@ impl Config {
     }
 }
 
+impl Raw {
+    /// With the pod's own facts, where the attestor needs them and the file does not have them.
+    fn in_pod(mut self, downward: Downward) -> Self {
+        if self.attestor.as_deref() == Some(attestor::KUBERNETES) {
+            self.node_name = self.node_name.or(downward.node_name);
+            self.pod_uid = self.pod_uid.or(downward.pod_uid);
+        }
+        self
+    }
+}
+
 /// Every key that has a default gets it.
 fn with_defaults(raw: Raw) -> Raw {
     let text = |value: Option<String>, default: &str| Some(value.unwrap_or_else(|| default.to_owned()));
@@ -216,9 +260,15 @@ fn with_defaults(raw: Raw) -> Raw {
     let wait = |value: Option<HumanDuration>, seconds: u64| {
         Some(value.unwrap_or(HumanDuration(Duration::from_secs(seconds))))
     };
+    let attestor = raw.attestor.unwrap_or_else(|| "own".to_owned());
     let uids = match raw.allowed_uids {
-        Some(uids) if !uids.is_empty() => uids,
-        _ => vec![signet_runtime::socket::own_uid()],
+        Some(uids) if !uids.is_empty() => Some(uids),
+        _ if attestor == "own" => Some(vec![signet_runtime::socket::own_uid()]),
+        other => other,
+    };
+    let host_proc = match raw.host_proc {
+        None if attestor != "own" => Some(PathBuf::from("/proc")),
+        other => other,
     };
     let ca_address = raw
         .ca_address
@@ -233,190 +283,21 @@ fn with_defaults(raw: Raw) -> Raw {
         token_file: path(raw.token_file, "/var/run/secrets/tokens/signet-token"),
         socket: path(raw.socket, "/run/signet/workload/agent.sock"),
         socket_mode: text(raw.socket_mode, "0660"),
-        allowed_uids: Some(uids),
+        allowed_uids: uids,
+        attestor: Some(attestor),
+        workloads: raw.workloads,
+        host_proc,
+        node_name: raw.node_name,
+        pod_uid: raw.pod_uid,
+        kubeconfig: raw.kubeconfig,
         admin_socket: path(raw.admin_socket, "/run/signet/admin/admin.sock"),
         metrics_listen: text(raw.metrics_listen, "0.0.0.0:15020"),
         svid_ttl: wait(raw.svid_ttl, 86_400),
+        jwt_svid_ttl: wait(raw.jwt_svid_ttl, 300),
         output: raw.output,
         log_format: text(raw.log_format, "json"),
         log_filter: text(raw.log_filter, "info"),
         drain: wait(raw.drain, 5),
-    }
-}
-
-fn typed(raw: &Raw, faults: &mut Faults) -> Option<Config> {
-    let seconds = |value: Option<HumanDuration>| value.map_or(Duration::ZERO, |d| d.0);
-    let trust_domain = faults.parse("trust_domain", raw.trust_domain.as_deref().unwrap_or_default());
-    let ca = ca(raw, faults);
-    let workload = workload(raw, faults);
-    let admin_socket = raw.admin_socket.clone()?;
-    check_sockets(raw, &admin_socket, faults);
-    let metrics_listen = faults.parse(
-        "metrics_listen",
-        raw.metrics_listen.as_deref().unwrap_or_default(),
-    );
-    let svid_ttl = seconds(raw.svid_ttl);
-    if svid_ttl < SHORTEST_TTL {
-        faults.add(
-            "svid_ttl",
-            format!("must be at least {}", HumanDuration(SHORTEST_TTL)),
-        );
-    }
-    let output = raw.output.as_ref().map(|output| check_output(output, faults));
-    let format = match raw.log_format.as_deref() {
-        Some("json") => LogFormat::Json,
-        Some("text") => LogFormat::Text,
-        other => {
-            let found = other.unwrap_or_default();
-            faults.add(
-                "log_format",
-                format!("{found:?} is neither \"json\" nor \"text\""),
-            );
-            LogFormat::Json
-        }
-    };
-    Some(Config {
-        trust_domain: trust_domain?,
-        ca: ca?,
-        workload: workload?,
-        admin_socket,
-        metrics_listen: metrics_listen?,
-        svid_ttl,
-        output,
-        logs: (format, raw.log_filter.clone().unwrap_or_default()),
-        drain: seconds(raw.drain),
-        effective: raw.clone(),
-    })
-}
-
-fn ca(raw: &Raw, faults: &mut Faults) -> Option<Ca> {
-    let address = raw.ca_address.as_deref().unwrap_or_default();
-    let parts = faults.take("ca_address", host_and_port(address));
-    let name = raw.ca_server_name.clone().unwrap_or_default();
-    let server_name = match (&parts, ServerName::try_from(name.clone())) {
-        (_, Ok(server_name)) => Some(server_name),
-        // The name came from the address, whose own fault is told already.
-        (None, Err(_)) if name.is_empty() => None,
-        (_, Err(_)) => {
-            faults.add(
-                "ca_server_name",
-                format!("{name:?} is neither a DNS name nor an IP address"),
-            );
-            None
-        }
-    };
-    let deadline = raw.ca_deadline.map_or(Duration::ZERO, |d| d.0);
-    if deadline < Duration::from_millis(100) || deadline > Duration::from_secs(300) {
-        faults.add("ca_deadline", "must be between 100ms and 5m");
-    }
-    let (host, port) = parts?;
-    Some(Ca {
-        host,
-        port,
-        server_name: server_name?,
-        root_file: raw.ca_root_file.clone()?,
-        token_file: raw.token_file.clone()?,
-        deadline,
-    })
-}
-
-/// Splits `host:port`; IPv6 addresses stand in brackets.
-fn host_and_port(address: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("{address:?} is not host:port, as in signet-ca.signet-system.svc:15012");
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let host = match bare {
-        Some(inner) if inner.contains(':') => inner,
-        None if !host.contains(':') => host,
-        _ => return Err(wrong()),
-    };
-    match port.parse::<u16>() {
-        Ok(port) if port != 0 && !host.is_empty() && !host.contains('/') => Ok((host.to_owned(), port)),
-        _ => Err(wrong()),
-    }
-}
-
-fn workload(raw: &Raw, faults: &mut Faults) -> Option<Workload> {
-    let text = raw.socket_mode.as_deref().unwrap_or_default();
-    let mode = match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => Some(mode),
-        _ => {
-            let fault =
-                format!("{text:?} is not an octal mode that lets the owner read and write, as in \"0660\"");
-            faults.add("socket_mode", fault);
-            None
-        }
-    };
-    let allowed_uids = raw.allowed_uids.clone().unwrap_or_default();
-    if allowed_uids.len() > MAX_UIDS {
-        faults.add(
-            "allowed_uids",
-            format!("has {} entries, at most {MAX_UIDS} are read", allowed_uids.len()),
-        );
-    }
-    Some(Workload {
-        socket: raw.socket.clone()?,
-        mode: mode?,
-        allowed_uids,
-    })
-}
-
-/// The admin socket never lies in the directory that is mounted into pods.
-fn check_sockets(raw: &Raw, admin: &Path, faults: &mut Faults) {
-    let Some(socket) = &raw.socket else { return };
-    for (key, path) in [("socket", socket.as_path()), ("admin_socket", admin)] {
-        if !path.is_absolute() {
-            faults.add(key, format!("{} must be an absolute path", path.display()));
-        }
-    }
-    if socket.parent() == admin.parent() {
-        faults.add(
-            "admin_socket",
-            format!(
-                "must not lie in {}, the directory of the workload socket, which is mounted into pods",
-                socket.parent().unwrap_or(Path::new("/")).display()
-            ),
-        );
-    }
-}
-
-fn check_output(raw: &RawOutput, faults: &mut Faults) -> Output {
-    if !raw.directory.is_absolute() {
-        faults.add(
-            "output.directory",
-            format!("{} must be an absolute path", raw.directory.display()),
-        );
-    }
-    let hook = match (&raw.on_change, &raw.signal) {
-        (None, None) => Hook::None,
-        (Some(argv), None) => match argv.split_first() {
-            Some((program, arguments)) if !program.is_empty() => Hook::Command {
-                program: program.clone(),
-                arguments: arguments.to_vec(),
-            },
-            _ => {
-                faults.add(
-                    "output.on_change",
-                    "names no program; write it as [program, argument, …]",
-                );
-                Hook::None
-            }
-        },
-        (None, Some(signal)) => match faults.parse("output.signal.name", &signal.name) {
-            Some(name) => Hook::Signal {
-                pid_file: signal.pid_file.clone(),
-                signal: name,
-            },
-            None => Hook::None,
-        },
-        (Some(_), Some(_)) => {
-            faults.add("output", "has both on_change and signal; keep one");
-            Hook::None
-        }
-    };
-    Output {
-        directory: raw.directory.clone(),
-        hook,
     }
 }
 

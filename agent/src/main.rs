@@ -1,12 +1,13 @@
-//! signet-agent: keeps the SVID of one workload fresh and serves it over Envoy SDS.
+//! signet-agent: keeps the SVIDs of this node's workloads fresh and serves them over Envoy SDS and the
+//! SPIFFE Workload API.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use signet_agent::config::Config;
+use signet_agent::config::{Config, Downward};
 
-/// The agent of signet: keeps a workload's SVID fresh and serves it to local proxies.
+/// The agent of signet: keeps the SVIDs of local workloads fresh and serves them to proxies and programs.
 #[derive(Parser)]
 #[command(
     version,
@@ -38,7 +39,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = Config::load(&args.config)
+    let done = Config::load(&args.config, downward())
         .map_err(|e| e.to_string())
         .and_then(|config| match args.verb {
             None | Some(Verb::Run) => signet_agent::run::main(config),
@@ -54,6 +55,23 @@ fn main() -> ExitCode {
             complain(&fault);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What the downward API tells the pod of itself; nothing else is read from the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+fn downward() -> Downward {
+    let told = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|value: &String| !value.is_empty())
+    };
+    Downward {
+        node_name: told("NODE_NAME"),
+        pod_uid: told("POD_UID"),
     }
 }
 

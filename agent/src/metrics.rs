@@ -1,33 +1,15 @@
 //! Every metric of this process, registered at start. Labels come from enums and fixed words only.
 
-use prometheus_client::encoding::EncodeLabelSet;
+mod labels;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::ca_client::FailureKind;
-
-/// What came of it, as a fixed word.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Outcome {
-    /// The word.
-    pub outcome: &'static str,
-}
-
-/// Why it failed, as a fixed word.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Reason {
-    /// The word.
-    pub reason: &'static str,
-}
-
-/// Which of the two protocols, as a fixed word.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Kind {
-    /// `sotw` or `delta`.
-    pub kind: &'static str,
-}
+use crate::sds::streams::StreamKind;
+pub use labels::{IdentityState, InState, Kind, Outcome, Reason};
 
 /// Counters by outcome.
 pub type Outcomes = Family<Outcome, Counter>;
@@ -37,11 +19,11 @@ pub type Reasons = Family<Reason, Counter>;
 /// The metrics. Cheap to clone; clones share the values. Times are seconds since the epoch, 0 for never.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    /// Last second in which the SVID served is valid.
+    /// Last second in which the SVID served is valid; of several, the one that ends first.
     pub svid_not_after: Gauge,
     /// When the CA last answered with an SVID that was put in use.
     pub svid_last_success: Gauge,
-    /// When the next renewal, or the next attempt after a failure, is due.
+    /// When the next renewal, or the next attempt after a failure, is due; of several, the first.
     pub svid_renews_at: Gauge,
     /// Seconds until then; negative when it is overdue.
     pub svid_next_renewal: Gauge,
@@ -51,10 +33,22 @@ pub struct Metrics {
     pub svid_failures: Reasons,
     /// Times a bundle or a clock took a served SVID out of service.
     pub svid_withdrawn: Counter,
+    /// SVIDs dropped because no workload of theirs is left.
+    pub svids_dropped: Counter,
+    /// Identities in use on this node, by state.
+    pub identities: Family<InState, Gauge>,
+    /// Requests for SVIDs under way.
+    pub ca_requests_in_flight: Gauge,
+    /// Requests for SVIDs that wait for their turn.
+    pub ca_requests_queued: Gauge,
     /// Sequence of the bundle served.
     pub bundle_sequence: Gauge,
     /// Bundles received, by what was done with them.
     pub bundles: Outcomes,
+    /// Bundles of other trust domains received, by what was done with them.
+    pub foreign_bundles: Outcomes,
+    /// Trust domains federated with.
+    pub federated_domains: Gauge,
     /// Failures of the bundle watch, by reason.
     pub bundle_watch_failures: Reasons,
     /// Roots in certificate answers, compared with the bundle.
@@ -73,12 +67,32 @@ pub struct Metrics {
     pub sds_answers: Outcomes,
     /// Names and streams refused, by reason.
     pub sds_refusals: Reasons,
+    /// Workload API streams open.
+    pub workload_streams: Family<Kind, Gauge>,
+    /// Workload API messages sent, on streams and as single answers.
+    pub workload_messages: Family<Kind, Counter>,
+    /// Workload API calls refused, and streams ended, by reason.
+    pub workload_refusals: Reasons,
+    /// Tokens asked of the cache, by outcome.
+    pub jwt_cache: Outcomes,
     /// Writes of the output files, by outcome.
     pub output_writes: Outcomes,
     /// Hooks run after a change of the files, by outcome.
     pub output_hooks: Outcomes,
     /// Connections to the admin socket, by what was done with them.
     pub admin_connections: Outcomes,
+    /// Attestations, by what came of them.
+    pub attestations: Outcomes,
+    /// Attested workloads that are none any more, by reason.
+    pub attestation_ends: Reasons,
+    /// Pods of this node.
+    pub pods: Gauge,
+    /// Events of the pod watch, by what was done with them.
+    pub pod_events: Outcomes,
+    /// When the last of them came.
+    pub pod_last_event: Gauge,
+    /// Failures of the pod watch, by reason.
+    pub pod_watch_failures: Reasons,
 }
 
 impl Metrics {
@@ -87,97 +101,193 @@ impl Metrics {
     pub fn new(registry: &mut Registry) -> Self {
         let m = Self::default();
         let r = registry.sub_registry_with_prefix("signet_agent");
+        m.register_svids(r);
+        m.register_bundles(r);
+        m.register_streams(r);
+        m.register_files(r);
+        m.register_attestation(r);
+        m.start_at_zero();
+        m
+    }
+
+    fn register_svids(&self, r: &mut Registry) {
         r.register(
             "svid_not_after_timestamp_seconds",
             "End of the SVID served",
-            m.svid_not_after.clone(),
+            self.svid_not_after.clone(),
         );
         r.register(
             "svid_last_success_timestamp_seconds",
             "When the last SVID came",
-            m.svid_last_success.clone(),
+            self.svid_last_success.clone(),
         );
         r.register(
             "svid_renews_at_timestamp_seconds",
             "When the next attempt is due",
-            m.svid_renews_at.clone(),
+            self.svid_renews_at.clone(),
         );
         r.register(
             "svid_next_renewal_seconds",
             "Seconds until the next attempt",
-            m.svid_next_renewal.clone(),
+            self.svid_next_renewal.clone(),
         );
-        r.register("svids_issued", "SVIDs put in use", m.svid_issued.clone());
+        r.register("svids_issued", "SVIDs put in use", self.svid_issued.clone());
         r.register(
             "svid_renewal_failures",
             "Renewals that failed, by reason",
-            m.svid_failures.clone(),
+            self.svid_failures.clone(),
         );
         r.register(
             "svids_withdrawn",
             "Times a served SVID went out of service",
-            m.svid_withdrawn.clone(),
+            self.svid_withdrawn.clone(),
         );
+        r.register(
+            "svids_dropped",
+            "SVIDs dropped because no workload of theirs is left",
+            self.svids_dropped.clone(),
+        );
+        r.register(
+            "identities",
+            "Identities in use on this node, by state",
+            self.identities.clone(),
+        );
+        r.register(
+            "ca_requests_in_flight",
+            "Requests for SVIDs under way",
+            self.ca_requests_in_flight.clone(),
+        );
+        r.register(
+            "ca_requests_queued",
+            "Requests for SVIDs that wait for their turn",
+            self.ca_requests_queued.clone(),
+        );
+    }
+
+    fn register_bundles(&self, r: &mut Registry) {
         r.register(
             "bundle_sequence",
             "Sequence of the bundle served",
-            m.bundle_sequence.clone(),
+            self.bundle_sequence.clone(),
         );
         r.register(
             "bundles",
             "Bundles received, by what was done with them",
-            m.bundles.clone(),
+            self.bundles.clone(),
+        );
+        r.register(
+            "foreign_bundles",
+            "Bundles of other trust domains received, by what was done with them",
+            self.foreign_bundles.clone(),
+        );
+        r.register(
+            "federated_domains",
+            "Trust domains federated with",
+            self.federated_domains.clone(),
         );
         r.register(
             "bundle_watch_failures",
             "Failures of the bundle watch",
-            m.bundle_watch_failures.clone(),
+            self.bundle_watch_failures.clone(),
         );
         r.register(
             "answer_roots",
             "Roots in answers, compared with the bundle",
-            m.answer_roots.clone(),
+            self.answer_roots.clone(),
         );
         r.register(
             "root_file_readings",
             "Readings of the root file",
-            m.root_file.clone(),
+            self.root_file.clone(),
         );
+    }
+
+    fn register_streams(&self, r: &mut Registry) {
         r.register(
             "workload_connections",
             "Connections of workloads, by outcome",
-            m.connections.clone(),
+            self.connections.clone(),
         );
         r.register(
             "workload_connections_open",
             "Connections of workloads open",
-            m.connections_open.clone(),
+            self.connections_open.clone(),
         );
-        r.register("sds_streams", "SDS streams open", m.streams.clone());
-        r.register("sds_pushes", "SDS responses sent", m.sds_pushes.clone());
-        r.register("sds_answers", "Answers of SDS clients", m.sds_answers.clone());
+        r.register("sds_streams", "SDS streams open", self.streams.clone());
+        r.register("sds_pushes", "SDS responses sent", self.sds_pushes.clone());
+        r.register("sds_answers", "Answers of SDS clients", self.sds_answers.clone());
         r.register(
             "sds_refusals",
             "SDS names and streams refused, by reason",
-            m.sds_refusals.clone(),
+            self.sds_refusals.clone(),
         );
+        r.register(
+            "workload_api_streams",
+            "Workload API streams open",
+            self.workload_streams.clone(),
+        );
+        r.register(
+            "workload_api_messages",
+            "Workload API messages sent",
+            self.workload_messages.clone(),
+        );
+        r.register(
+            "workload_api_refusals",
+            "Workload API calls refused, by reason",
+            self.workload_refusals.clone(),
+        );
+        r.register(
+            "jwt_cache",
+            "Tokens asked of the cache, by outcome",
+            self.jwt_cache.clone(),
+        );
+    }
+
+    fn register_files(&self, r: &mut Registry) {
         r.register(
             "output_writes",
             "Writes of the output files",
-            m.output_writes.clone(),
+            self.output_writes.clone(),
         );
         r.register(
             "output_hooks",
             "Hooks run after a change of the files",
-            m.output_hooks.clone(),
+            self.output_hooks.clone(),
         );
         r.register(
             "admin_connections",
             "Connections to the admin socket",
-            m.admin_connections.clone(),
+            self.admin_connections.clone(),
         );
-        m.start_at_zero();
-        m
+    }
+
+    fn register_attestation(&self, r: &mut Registry) {
+        r.register(
+            "attestations",
+            "Attestations of peers, by outcome",
+            self.attestations.clone(),
+        );
+        r.register(
+            "attestation_ends",
+            "Attested workloads that are none any more",
+            self.attestation_ends.clone(),
+        );
+        r.register("pods", "Pods of this node", self.pods.clone());
+        r.register(
+            "pod_events",
+            "Events of the pod watch, by outcome",
+            self.pod_events.clone(),
+        );
+        r.register(
+            "pod_last_event_timestamp_seconds",
+            "When the last event of the pod watch came",
+            self.pod_last_event.clone(),
+        );
+        r.register(
+            "pod_watch_failures",
+            "Failures of the pod watch, by reason",
+            self.pod_watch_failures.clone(),
+        );
     }
 
     /// Counts one outcome.
@@ -190,17 +300,64 @@ impl Metrics {
         family.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Open streams of this kind.
+    #[must_use]
+    pub fn streams_of(&self, kind: StreamKind) -> Gauge {
+        let family = if kind.is_sds() {
+            &self.streams
+        } else {
+            &self.workload_streams
+        };
+        let kind = kind.as_str();
+        family.get_or_create(&Kind { kind }).clone()
+    }
+
+    /// Messages sent on streams of this kind.
+    #[must_use]
+    pub fn pushes_of(&self, kind: StreamKind) -> Counter {
+        let family = if kind.is_sds() {
+            &self.sds_pushes
+        } else {
+            &self.workload_messages
+        };
+        let kind = kind.as_str();
+        family.get_or_create(&Kind { kind }).clone()
+    }
+
+    /// Where refusals of streams of this kind are counted.
+    #[must_use]
+    pub fn refusals_of(&self, kind: StreamKind) -> &Reasons {
+        if kind.is_sds() {
+            &self.sds_refusals
+        } else {
+            &self.workload_refusals
+        }
+    }
+
+    /// Identities in this state.
+    #[must_use]
+    pub fn identities(&self, state: IdentityState) -> Gauge {
+        let state = state.code();
+        self.identities.get_or_create(&InState { state }).clone()
+    }
+
     /// An alert on a rate needs the series to be there before the first failure.
     fn start_at_zero(&self) {
         for kind in FailureKind::ALL {
             let _ = self.svid_failures.get_or_create(&Reason { reason: kind.code() });
         }
+        for reason in ["list", "start", "status", "stream", "version"] {
+            let _ = self.pod_watch_failures.get_or_create(&Reason { reason });
+        }
         for outcome in ["ack", "nack", "stale"] {
             let _ = self.sds_answers.get_or_create(&Outcome { outcome });
         }
-        for kind in ["sotw", "delta"] {
-            let _ = self.streams.get_or_create(&Kind { kind });
-            let _ = self.sds_pushes.get_or_create(&Kind { kind });
+        for kind in StreamKind::ALL {
+            let _ = self.streams_of(kind);
+            let _ = self.pushes_of(kind);
+        }
+        for state in IdentityState::ALL {
+            let _ = self.identities(state);
         }
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use signet_certs::TrustBundle;
 use signet_runtime::backoff::{Backoff, random_share};
 use signet_runtime::files::{SECRET_MODE, read_bounded, write_atomic};
 
 use crate::config::{Hook, Output, SignalName};
 use crate::metrics::Metrics;
-use crate::svids::{Reader, Snapshot};
+use crate::svids::{Seen, Verified, View};
 
 /// Waits between attempts.
 const BACKOFF: Backoff = Backoff {
@@ -63,14 +64,21 @@ pub enum OutputError {
     },
 }
 
-/// Follows the shelf and writes every SVID that is put on it; dropped at shutdown.
-pub async fn follow(mut snapshots: Reader, output: Output, metrics: Metrics) {
+/// Writes every SVID that comes in sight, with its roots; dropped at shutdown.
+pub async fn follow(mut view: View, output: Output, metrics: Metrics) {
     let mut attempts = 0u32;
+    let mut written = None;
     loop {
-        let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let outcome = write_and_tell(snapshot, &output, &metrics).await;
+        let pair = Pair::of(&view.current()).filter(|pair| written.as_ref() != Some(pair));
+        let outcome = match pair.clone() {
+            Some(pair) => write_and_tell(pair, &output, &metrics).await,
+            None => Ok(()),
+        };
         attempts = match &outcome {
-            Ok(()) => 0,
+            Ok(()) => {
+                written = pair.or(written);
+                0
+            }
             Err(error) => {
                 tracing::error!(%error, attempt = attempts + 1, "output files or their hook failed; trying again");
                 attempts.saturating_add(1)
@@ -78,27 +86,40 @@ pub async fn follow(mut snapshots: Reader, output: Output, metrics: Metrics) {
         };
         let retry = tokio::time::sleep(BACKOFF.delay(attempts.saturating_sub(1), random_share()));
         tokio::select! {
-            changed = snapshots.changed() => if changed.is_err() { return },
+            () = view.changed() => {}
             () = retry, if outcome.is_err() => {}
         }
     }
 }
 
-async fn write_and_tell(
-    snapshot: Arc<Snapshot>,
-    output: &Output,
-    metrics: &Metrics,
-) -> Result<(), OutputError> {
+/// What goes into the files.
+#[derive(Clone)]
+struct Pair {
+    verified: Verified,
+    bundle: Arc<TrustBundle>,
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.verified.same_svid(&other.verified) && Arc::ptr_eq(&self.bundle, &other.bundle)
+    }
+}
+
+impl Pair {
+    fn of(seen: &Seen) -> Option<Self> {
+        Some(Self {
+            verified: seen.default_svid()?.verified.clone()?,
+            bundle: Arc::clone(seen.trust.own()?),
+        })
+    }
+}
+
+async fn write_and_tell(pair: Pair, output: &Output, metrics: &Metrics) -> Result<(), OutputError> {
     let outcome = |done: bool| if done { "done" } else { "failed" };
     let directory = output.directory.clone();
     // Waiting for the disk must not hold up a worker that serves secrets.
-    let writing = tokio::task::spawn_blocking(move || write(&snapshot, &directory));
-    let written = writing
-        .await
-        .unwrap_or_else(|e| Err(std::io::Error::other(e).into()));
-    if matches!(written, Ok(false)) {
-        return Ok(());
-    }
+    let writing = tokio::task::spawn_blocking(move || write(&pair, &directory));
+    let written = writing.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     Metrics::count(&metrics.output_writes, outcome(written.is_ok()));
     written?;
     if output.hook == Hook::None {
@@ -110,34 +131,19 @@ async fn write_and_tell(
 }
 
 /// Writes the three files, roots first, so that a new chain is never beside roots too narrow for it.
-/// Says whether there was an SVID to write.
 ///
 /// # Errors
 /// The first file that failed; those after it are untouched.
-fn write(snapshot: &Snapshot, directory: &Path) -> Result<bool, OutputError> {
-    let (Some(verified), Some(bundle)) = (snapshot.verified(), snapshot.bundle()) else {
-        return Ok(false);
-    };
+fn write(pair: &Pair, directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory).map_err(|e| {
         std::io::Error::new(e.kind(), format!("create directory {}: {e}", directory.display()))
     })?;
-    let svid = verified.svid();
-    write_atomic(
-        &directory.join("root-cert.pem"),
-        bundle.to_pem().as_bytes(),
-        SECRET_MODE,
-    )?;
-    write_atomic(
-        &directory.join("key.pem"),
-        svid.key().expose_pem().as_bytes(),
-        SECRET_MODE,
-    )?;
-    write_atomic(
-        &directory.join("cert-chain.pem"),
-        svid.chain().to_pem().as_bytes(),
-        SECRET_MODE,
-    )?;
-    Ok(true)
+    let svid = pair.verified.svid();
+    let roots = pair.bundle.to_pem();
+    let put = |name: &str, contents: &[u8]| write_atomic(&directory.join(name), contents, SECRET_MODE);
+    put("root-cert.pem", roots.as_bytes())?;
+    put("key.pem", svid.key().expose_pem().as_bytes())?;
+    put("cert-chain.pem", svid.chain().to_pem().as_bytes())
 }
 
 /// Runs the program or sends the signal.

@@ -129,9 +129,16 @@ impl State {
             .max(self.floor_at.unwrap_or(wanted))
     }
 
-    fn usable(&self, now: UnixTime) -> bool {
+    /// The last second of the SVID held, if it can be used at `now`.
+    #[must_use]
+    pub fn usable_until(&self, now: UnixTime) -> Option<UnixTime> {
         self.held
-            .is_some_and(|held| held.verifies && now <= held.facts.usable_until)
+            .filter(|held| held.verifies && now <= held.facts.usable_until)
+            .map(|held| held.facts.usable_until)
+    }
+
+    fn usable(&self, now: UnixTime) -> bool {
+        self.usable_until(now).is_some()
     }
 
     /// The clock went back: what was noted by it moves along, so that waits keep their length. Ends of

@@ -1,6 +1,7 @@
 //! Putting the agent together, and taking it down: streams end, sockets go, then the process.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use signet_runtime::http::{Exposed, Readiness};
@@ -8,17 +9,21 @@ use signet_runtime::shutdown::{Tasks, signalled};
 use signet_runtime::socket::{BoundSocket, private_directory};
 use signet_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, watch};
+use tonic::service::Routes;
 
 use crate::admin::{self, Admin};
-use crate::bundle_watch::BundleWatch;
+use crate::attest::{self, Attestor};
+use crate::bundle_watch::{self, BundleWatch};
 use crate::ca_client::CaClient;
 use crate::config::Config;
+use crate::jwt_cache::JwtCache;
+use crate::keeper::{self, Ask, Keeper};
 use crate::metrics::Metrics;
 use crate::output;
-use crate::rotator::{self, Parts, Rotator};
-use crate::sds::Sds;
 use crate::sds::streams::Streams;
-use crate::svids::Shelf;
+use crate::sds::{self, Sds};
+use crate::svids::{Keeping, Shelves, Whose};
+use crate::workload_api::{WorkloadApi, reflection};
 use crate::workload_socket::{Doorkeeper, incoming};
 
 /// Most streams of one connection. Envoy uses one per secret name.
@@ -76,98 +81,191 @@ pub async fn run(
     outcome
 }
 
+/// What the parts have in common.
+#[derive(Clone)]
+struct Shared {
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    readiness: Readiness,
+    attestor: Attestor,
+    tasks: Tasks,
+}
+
+impl Shared {
+    /// Whether the agent keeps its own SVID only.
+    fn own(&self) -> bool {
+        matches!(self.config.attestor, attest::Settings::Own { .. })
+    }
+}
+
 async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(), String> {
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = Metrics::new(&mut registry);
-    let readiness = Readiness::waiting_for(&[
-        (rotator::READY, "the CA has not answered yet"),
-        (SOCKET, "the workload socket is not bound yet"),
-    ]);
+    let readiness = Readiness::waiting_for(&conditions(&config.attestor));
     let exposed = Exposed::new(registry, readiness.clone());
     let metrics_address = signet_runtime::http::serve(config.metrics_listen, exposed, tasks)
         .await
         .map_err(|e| e.to_string())?;
-
-    let ca = Arc::new(config.ca.clone());
-    let (newest, bundles) = watch::channel(None);
-    let client = CaClient::new(
-        ca,
-        config.trust_domain.clone(),
-        bundles.clone(),
-        Arc::clone(&clock),
-        metrics.clone(),
-    )?;
-    let (shelf, snapshots) = Shelf::new(config.trust_domain.clone(), None);
-    let (status, status_reader) = watch::channel(Arc::default());
-    let (asks, asked) = mpsc::channel(MAX_ASKS);
-    let streams = Streams::new(metrics.clone());
-
     let workload_socket = bind_workload(config)?;
     let admin_socket = bind_admin(config)?;
     readiness.holds(SOCKET);
-
-    let watch = BundleWatch {
-        ca: client.clone(),
-        domain: config.trust_domain.clone(),
-        newest,
-        metrics: metrics.clone(),
-    };
-    tasks.spawn_essential("bundle watch", watch.run());
-    tasks.spawn_essential("root file", client.clone().follow_root_file());
-    let rotator = Rotator::new(Parts {
-        ca: client,
-        domain: config.trust_domain.clone(),
-        ttl: config.svid_ttl,
-        bundles,
-        shelf,
-        asks: asked,
-        status,
+    let attestor = Attestor::start(
+        config.attestor.clone(),
+        &config.trust_domain,
+        &clock,
+        tasks,
+        &metrics,
+    )
+    .await?;
+    let shared = Shared {
+        config: Arc::new(config.clone()),
         clock,
         metrics: metrics.clone(),
-        readiness: readiness.clone(),
-    });
-    tasks.spawn_essential("rotator", rotator.run());
-    if let Some(output) = config.output.clone() {
-        tasks.spawn_essential(
-            "output",
-            output::follow(snapshots.clone(), output, metrics.clone()),
-        );
-    }
-    let doorkeeper = Doorkeeper::new(config.workload.allowed_uids.clone(), metrics.clone());
-    let sds = Sds::new(
-        snapshots.clone(),
-        status_reader.clone(),
-        Arc::clone(&streams),
-        tasks.token(),
-    );
-    serve_sds(workload_socket, doorkeeper, sds, tasks);
-    let pages = Admin {
-        domain: config.trust_domain.clone(),
-        socket: config.workload.socket.clone(),
-        metrics_address: metrics_address.to_string(),
-        ca_address: config.ca.address(),
-        ca_deadline: config.ca.deadline,
         readiness,
-        snapshots,
-        status: status_reader,
-        asks,
-        streams,
-        shutdown: tasks.token(),
+        attestor: attestor.clone(),
+        tasks: tasks.clone(),
     };
+    let streams = Streams::new(metrics.clone());
+    let (keeping, shelves) = Shelves::new(config.trust_domain.clone());
+    let (asks, ca) = keep(&shared, keeping)?;
+    let services = services(&shared, &shelves, &streams, ca)?;
+    serve(
+        workload_socket,
+        Doorkeeper::new(attestor, metrics.clone()),
+        services,
+        tasks,
+    );
+    let pages = pages(&shared, shelves, streams, asks, metrics_address);
     tasks.spawn(admin::serve(admin_socket, pages, metrics));
     tracing::info!(
         socket = %config.workload.socket.display(), metrics_address = %metrics_address,
-        ca_address = config.ca.address(), trust_domain = %config.trust_domain, "agent started"
+        ca_address = config.ca.address(), trust_domain = %config.trust_domain,
+        attestor = config.attestor_name(), "agent started"
     );
     Ok(())
 }
 
-fn serve_sds(
-    socket: BoundSocket,
-    doorkeeper: Doorkeeper,
-    sds: signet_proto::wire::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer<Sds>,
-    tasks: &Tasks,
-) {
+/// What must hold before the agent is ready. Workloads other than itself may come and go, so it does
+/// not wait for any SVID of theirs.
+fn conditions(attestor: &attest::Settings) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![(SOCKET, "the workload socket is not bound yet")];
+    all.push(match attestor {
+        attest::Settings::Own { .. } => (keeper::READY, "the CA has not answered yet"),
+        _ => (bundle_watch::READY, "the CA has not answered yet"),
+    });
+    if let attest::Settings::Kubernetes { .. } = attestor {
+        all.push((keeper::PODS, "the pods of this node are not listed yet"));
+    }
+    all
+}
+
+/// Starts what keeps SVIDs and bundles; answers where renewals are asked for, and the way to the CA.
+fn keep(shared: &Shared, keeping: Keeping) -> Result<(mpsc::Sender<Ask>, CaClient), String> {
+    let Shared {
+        config,
+        tasks,
+        metrics,
+        ..
+    } = shared;
+    let (newest, trust) = watch::channel(None);
+    let ca = CaClient::new(
+        Arc::new(config.ca.clone()),
+        config.trust_domain.clone(),
+        trust.clone(),
+        Arc::clone(&shared.clock),
+        metrics.clone(),
+    )?;
+    let watch = BundleWatch {
+        ca: ca.clone(),
+        domain: config.trust_domain.clone(),
+        newest,
+        metrics: metrics.clone(),
+        readiness: (!shared.own()).then(|| shared.readiness.clone()),
+    };
+    tasks.spawn_essential("bundle watch", watch.run());
+    tasks.spawn_essential("root file", ca.clone().follow_root_file());
+    if let Some(output) = config.output.clone() {
+        let view = keeping.shelves().view_of(vec![(Whose::Own, None)]);
+        tasks.spawn_essential("output", output::follow(view, output, metrics.clone()));
+    }
+    let (asks, asked) = mpsc::channel(MAX_ASKS);
+    let keeper = Keeper::new(keeper::Parts {
+        ca: ca.clone(),
+        ttl: config.svid_ttl,
+        trust,
+        wanted: (!shared.own()).then(|| shared.attestor.wanted()),
+        shelves: keeping,
+        asks: asked,
+        clock: Arc::clone(&shared.clock),
+        metrics: metrics.clone(),
+        readiness: shared.readiness.clone(),
+    });
+    tasks.spawn_essential("keeper", keeper.run());
+    Ok((asks, ca))
+}
+
+/// What is served on the workload socket.
+fn services(
+    shared: &Shared,
+    shelves: &Shelves,
+    streams: &Arc<Streams>,
+    ca: CaClient,
+) -> Result<Routes, String> {
+    let Shared {
+        clock,
+        metrics,
+        tasks,
+        attestor,
+        ..
+    } = shared;
+    let tokens = JwtCache::new(
+        Arc::new(ca),
+        shelves.clone(),
+        shared.config.jwt_svid_ttl,
+        Arc::clone(clock),
+        metrics.clone(),
+    );
+    let cleaning = tokens.clone().keep_clean(attestor.wanted());
+    tasks.spawn_essential("token cache", cleaning);
+    let parts = sds::Parts {
+        attestor: attestor.clone(),
+        shelves: shelves.clone(),
+        streams: Arc::clone(streams),
+        shutdown: tasks.token(),
+    };
+    let workload_api = WorkloadApi::new(parts.clone(), tokens, Arc::clone(clock), metrics.clone());
+    Ok(Routes::new(Sds::new(parts))
+        .add_service(workload_api)
+        .add_service(reflection::v1()?)
+        .add_service(reflection::v1alpha()?))
+}
+
+fn pages(
+    shared: &Shared,
+    shelves: Shelves,
+    streams: Arc<Streams>,
+    asks: mpsc::Sender<Ask>,
+    metrics_address: SocketAddr,
+) -> Admin {
+    let config = &shared.config;
+    Admin {
+        attestor_name: config.attestor_name(),
+        attestor: shared.attestor.clone(),
+        socket: config.workload.socket.clone(),
+        metrics_address: metrics_address.to_string(),
+        ca_address: config.ca.address(),
+        ca_deadline: config.ca.deadline,
+        readiness: shared.readiness.clone(),
+        shelves,
+        asks,
+        streams,
+        clock: Arc::clone(&shared.clock),
+        shutdown: shared.tasks.token(),
+    }
+}
+
+fn serve(socket: BoundSocket, doorkeeper: Doorkeeper, services: Routes, tasks: &Tasks) {
     let token = tasks.token();
     let essential = tasks.essential("workload socket");
     tasks.spawn(async move {
@@ -175,7 +273,7 @@ fn serve_sds(
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             .http2_max_header_list_size(16 * 1024)
-            .add_service(sds)
+            .add_routes(services)
             .serve_with_incoming_shutdown(incoming(socket, doorkeeper), token.cancelled_owned())
             .await;
         if let Err(error) = served {

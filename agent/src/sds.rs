@@ -1,4 +1,4 @@
-//! Envoy's secret discovery service on the workload socket: both stream protocols from one snapshot.
+//! Envoy's secret discovery service on the workload socket: both stream protocols, to attested peers.
 //!
 //! [`book`], [`sotw`] and [`delta`] decide and know no sockets; [`serve`] drives one stream;
 //! [`streams`] is the table of open ones. A ready secret is sent at once; one on its way is held for
@@ -17,16 +17,14 @@ use signet_proto::wire::envoy::service::discovery::v3::{DiscoveryRequest, Discov
 use signet_proto::wire::envoy::service::secret::v3::secret_discovery_service_server::{
     SecretDiscoveryService, SecretDiscoveryServiceServer,
 };
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::rotator::Status as RotationStatus;
-use crate::svids::{Reader, Snapshot};
-use crate::workload_socket::Peer;
-use streams::Streams;
+use crate::attest::{AttestError, Attestor, Peer, Workload};
+use crate::svids::{Seen, Shelves};
+use streams::{Entry, StreamKind, Streams};
 
-/// How long a stream is held open for a secret that is on its way.
+/// How long a stream is held open for a secret that is on its way, or for the word who its client is.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest request read. Envoy's first one has 61,088 bytes, nearly all of them its list of extensions.
 pub const MAX_REQUEST_BYTES: usize = 512 * 1024;
@@ -79,67 +77,121 @@ pub trait Machine: Send + 'static {
     type Request: Send + 'static;
     /// What we send.
     type Response: Send + 'static;
-    /// `sotw` or `delta`.
-    const KIND: &'static str;
+    /// Which of the two.
+    const KIND: StreamKind;
 
     /// A message came.
-    fn receive(&mut self, request: Self::Request, snapshot: &Snapshot) -> Step<Self::Response>;
-    /// There is a newer snapshot.
-    fn refresh(&mut self, snapshot: &Snapshot) -> Step<Self::Response>;
+    fn receive(&mut self, request: Self::Request, seen: &Seen) -> Step<Self::Response>;
+    /// Something in sight has changed.
+    fn refresh(&mut self, seen: &Seen) -> Step<Self::Response>;
     /// The names and versions, for waiting, notices and the table of streams.
     fn book(&mut self) -> &mut book::Book;
 }
 
-/// The service.
-#[derive(Clone)]
-pub struct Sds {
-    snapshots: Reader,
-    status: watch::Receiver<Arc<RotationStatus>>,
-    streams: Arc<Streams>,
-    shutdown: CancellationToken,
+impl From<AttestError> for Closing {
+    fn from(error: AttestError) -> Self {
+        Self {
+            code: match error {
+                AttestError::Unavailable { .. } => Code::Unavailable,
+                AttestError::Denied { .. } => Code::PermissionDenied,
+            },
+            reason: error.reason(),
+            text: error.to_string(),
+        }
+    }
 }
 
-impl Sds {
-    /// Serves what is on the shelf until `shutdown`.
-    #[must_use]
-    pub fn new(
-        snapshots: Reader,
-        status: watch::Receiver<Arc<RotationStatus>>,
-        streams: Arc<Streams>,
-        shutdown: CancellationToken,
-    ) -> SecretDiscoveryServiceServer<Self> {
-        let service = Self {
-            snapshots,
-            status,
-            streams,
-            shutdown,
+/// What the service works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Who a client is.
+    pub attestor: Attestor,
+    /// What it may see.
+    pub shelves: Shelves,
+    /// The table of open streams.
+    pub streams: Arc<Streams>,
+    /// The word that ends streams.
+    pub shutdown: CancellationToken,
+}
+
+impl Parts {
+    /// Attests `peer`, waiting at most [`PATIENCE`].
+    ///
+    /// # Errors
+    /// The reason to close: it is not known who the client is, or that it has no identity.
+    pub(crate) async fn attest(&self, peer: &Peer) -> Result<Arc<Workload>, Closing> {
+        let attested = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return Err(serve::shutting_down()),
+            attested = tokio::time::timeout(PATIENCE, self.attestor.attest(peer)) => attested,
         };
-        SecretDiscoveryServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES)
+        match attested {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(Closing {
+                code: Code::Unavailable,
+                reason: "not_attested",
+                text: "no identity issued: it is not known yet which workload this process is".into(),
+            }),
+        }
     }
 
-    fn open<M: Machine>(
+    /// Enters a stream of `peer` into the table and attests it.
+    ///
+    /// # Errors
+    /// The reason to close, counted already.
+    pub(crate) async fn admit(
+        &self,
+        kind: StreamKind,
+        peer: &Peer,
+    ) -> Result<(Entry, Arc<Workload>), Closing> {
+        // Entered before anything is waited for, so that the bound holds for those who wait as well.
+        let entry = self.streams.open(kind, peer)?;
+        let attested = match self.attest(peer).await {
+            Ok(workload) => entry.attested(&workload).map(|()| workload),
+            Err(closing) => Err(closing),
+        };
+        match attested {
+            Ok(workload) => Ok((entry, workload)),
+            Err(closing) => {
+                entry.refused(&closing, "");
+                Err(closing)
+            }
+        }
+    }
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct Sds(Parts);
+
+impl Sds {
+    /// Serves what is on the shelves until shutdown.
+    #[must_use]
+    pub fn new(parts: Parts) -> SecretDiscoveryServiceServer<Self> {
+        SecretDiscoveryServiceServer::new(Self(parts)).max_decoding_message_size(MAX_REQUEST_BYTES)
+    }
+
+    async fn open<M: Machine>(
         &self,
         machine: M,
         request: Request<Streaming<M::Request>>,
     ) -> Result<Response<serve::Responses<M>>, Status> {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .copied()
-            .ok_or_else(|| Status::permission_denied("the kernel named no peer for this connection"))?;
-        let entry = self
-            .streams
-            .open(M::KIND, peer)
-            .map_err(|closing| status(&closing))?;
-        let ways = serve::Ways {
-            snapshots: self.snapshots.clone(),
-            status: self.status.clone(),
-            shutdown: self.shutdown.clone(),
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer =
+            peer.ok_or_else(|| Status::permission_denied("the kernel named no peer for this connection"))?;
+        let admitted = self.0.admit(M::KIND, &peer).await;
+        let (entry, workload) = admitted.map_err(|closing| status(&closing))?;
+        let client = serve::Client {
+            view: self.0.shelves.view(&workload),
+            attestor: self.0.attestor.clone(),
+            shutdown: self.0.shutdown.clone(),
+            peer,
+            workload,
         };
         Ok(Response::new(serve::responses(
             machine,
             request.into_inner(),
-            ways,
+            client,
             entry,
         )))
     }
@@ -160,14 +212,14 @@ impl SecretDiscoveryService for Sds {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        self.open(sotw::Sotw::default(), request)
+        self.open(sotw::Sotw::default(), request).await
     }
 
     async fn delta_secrets(
         &self,
         request: Request<Streaming<<delta::Delta as Machine>::Request>>,
     ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
-        self.open(delta::Delta::default(), request)
+        self.open(delta::Delta::default(), request).await
     }
 
     async fn fetch_secrets(

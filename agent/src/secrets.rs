@@ -1,11 +1,15 @@
-//! A snapshot's SDS resources: five names at most, each encoded once and shared by every stream.
+//! SDS resources, each encoded once: a key pair's shared by all streams of its identity, the bundles'
+//! by all streams there are.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use prost_types::Any;
 use signet_certs::key::{KeyError, hex};
-use signet_certs::{BundleSet, SpiffeId, TrustBundle, X509Svid};
+use signet_certs::{BundleSet, SpiffeId, TrustBundle, TrustDomain, X509Svid};
 use zeroize::Zeroize;
+
+use crate::svids::Seen;
 
 /// Name of our own key and chain, as Istio's clients ask.
 pub const DEFAULT: &str = "default";
@@ -14,22 +18,7 @@ pub const ROOTCA: &str = "ROOTCA";
 /// Name of every trust domain's roots, for Envoy's SPIFFE validator.
 pub const ALL: &str = "ALL";
 
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SecretName {
-    /// The roots under [`ROOTCA`].
-    RootCa,
-    /// The roots under the trust domain's own ID.
-    Domain,
-    /// The roots of all trust domains.
-    All,
-    /// Key and chain under [`DEFAULT`].
-    Default,
-    /// Key and chain under the SPIFFE ID.
-    Id,
-}
-
-/// One resource as it goes over the wire. The bytes of a key are wiped when the snapshot goes.
+/// One resource as it goes over the wire. The bytes of a key are wiped when the last user goes.
 pub struct Encoded {
     any: Any,
     version: Arc<str>,
@@ -62,79 +51,129 @@ impl std::fmt::Debug for Encoded {
     }
 }
 
-/// The resources of one snapshot, each made when it is first asked for.
-#[derive(Debug, Default)]
-pub struct Secrets {
-    svid: Option<(X509Svid, Arc<str>)>,
-    roots: Option<(Arc<TrustBundle>, Arc<str>)>,
-    made: [OnceLock<Option<Encoded>>; 5],
+/// The resources of one SVID, each made when it is first asked for.
+#[derive(Debug)]
+pub struct PairSecrets {
+    svid: Arc<X509Svid>,
+    version: Arc<str>,
+    default: OnceLock<Option<Encoded>>,
+    id: OnceLock<Option<Encoded>>,
 }
 
-impl Secrets {
-    /// Of an SVID, if there is one, and a bundle.
+impl PairSecrets {
+    /// Of this SVID.
     #[must_use]
-    pub fn new(svid: Option<&X509Svid>, bundle: &Arc<TrustBundle>) -> Self {
-        let svid = svid.map(|svid| {
-            (
-                svid.clone(),
-                version(svid.chain().certificates().map(|c| c.der().as_ref())),
-            )
-        });
-        let roots = version(bundle.roots().iter().map(|r| r.certificate().der().as_ref()));
+    pub fn new(svid: Arc<X509Svid>) -> Self {
         Self {
+            version: version(svid.chain().certificates().map(|c| c.der().as_ref())),
             svid,
-            roots: Some((Arc::clone(bundle), roots)),
-            made: Default::default(),
+            default: OnceLock::new(),
+            id: OnceLock::new(),
         }
     }
 
-    /// The resource that `name` stands for, or nothing while there is none.
-    #[must_use]
-    pub fn get(&self, name: SecretName) -> Option<&Encoded> {
-        let [root_ca, domain, all, default, id] = &self.made;
-        let slot = match name {
-            SecretName::RootCa => root_ca,
-            SecretName::Domain => domain,
-            SecretName::All => all,
-            SecretName::Default => default,
-            SecretName::Id => id,
-        };
-        slot.get_or_init(|| self.encode(name)).as_ref()
+    /// Key and chain under [`DEFAULT`].
+    fn under_default(&self) -> Option<&Encoded> {
+        self.default.get_or_init(|| self.encode(DEFAULT)).as_ref()
     }
 
-    fn encode(&self, name: SecretName) -> Option<Encoded> {
-        use signet_proto::sds;
-        let (any, version) = match name {
-            SecretName::RootCa | SecretName::Domain | SecretName::All => {
-                let (bundle, version) = self.roots.as_ref()?;
-                let any = match name {
-                    SecretName::RootCa => sds::roots(ROOTCA, bundle),
-                    SecretName::Domain => sds::roots(bundle.trust_domain().id().as_str(), bundle),
-                    _ => sds::roots_by_domain(ALL, &BundleSet::of(Arc::clone(bundle))),
-                };
-                (any, version)
-            }
-            SecretName::Default | SecretName::Id => {
-                let (svid, version) = self.svid.as_ref()?;
-                let name = if name == SecretName::Default {
-                    DEFAULT
-                } else {
-                    svid.id().as_str()
-                };
-                (key_pair(name, svid).ok()?, version)
-            }
-        };
-        Some(Encoded {
-            any,
-            version: Arc::clone(version),
-        })
+    /// Key and chain under the SPIFFE ID.
+    fn under_id(&self) -> Option<&Encoded> {
+        self.id
+            .get_or_init(|| self.encode(self.svid.id().as_str()))
+            .as_ref()
+    }
+
+    /// Keys made by this agent are PKCS#8, so this does not fail for them.
+    fn encode(&self, name: &str) -> Option<Encoded> {
+        let any: Result<Any, KeyError> = signet_proto::sds::key_pair(name, &self.svid);
+        let any = any
+            .inspect_err(|error| tracing::error!(%error, "key cannot be encoded for SDS"))
+            .ok()?;
+        let version = Arc::clone(&self.version);
+        Some(Encoded { any, version })
     }
 }
 
-/// Keys made by this agent are PKCS#8, so this does not fail for them.
-fn key_pair(name: &str, svid: &X509Svid) -> Result<Any, KeyError> {
-    signet_proto::sds::key_pair(name, svid)
-        .inspect_err(|error| tracing::error!(%error, "key cannot be encoded for SDS"))
+/// The resources of the bundles in force, each made when it is first asked for.
+#[derive(Debug, Default)]
+pub struct RootSecrets {
+    own: Option<Roots>,
+    foreign: BTreeMap<TrustDomain, Roots>,
+    root_ca: OnceLock<Encoded>,
+    all: OnceLock<Encoded>,
+}
+
+#[derive(Debug)]
+struct Roots {
+    bundle: Arc<TrustBundle>,
+    version: Arc<str>,
+    under_id: OnceLock<Encoded>,
+}
+
+impl Roots {
+    fn new(bundle: &Arc<TrustBundle>) -> Self {
+        Self {
+            version: version(bundle.roots().iter().map(|r| r.certificate().der().as_ref())),
+            bundle: Arc::clone(bundle),
+            under_id: OnceLock::new(),
+        }
+    }
+
+    fn encode(&self, name: &str) -> Encoded {
+        Encoded {
+            any: signet_proto::sds::roots(name, &self.bundle),
+            version: Arc::clone(&self.version),
+        }
+    }
+
+    /// The roots under the trust domain's own ID.
+    fn under_id(&self) -> &Encoded {
+        self.under_id
+            .get_or_init(|| self.encode(self.bundle.trust_domain().id().as_str()))
+    }
+}
+
+impl RootSecrets {
+    /// Of our own bundle and the foreign ones.
+    #[must_use]
+    pub fn new(own: &Arc<TrustBundle>, foreign: &[Arc<TrustBundle>]) -> Self {
+        Self {
+            own: Some(Roots::new(own)),
+            foreign: foreign
+                .iter()
+                .map(|bundle| (bundle.trust_domain().clone(), Roots::new(bundle)))
+                .collect(),
+            root_ca: OnceLock::new(),
+            all: OnceLock::new(),
+        }
+    }
+
+    /// Our own roots under [`ROOTCA`].
+    fn under_rootca(&self) -> Option<&Encoded> {
+        let own = self.own.as_ref()?;
+        Some(self.root_ca.get_or_init(|| own.encode(ROOTCA)))
+    }
+
+    /// The roots of all trust domains under [`ALL`], one store each.
+    fn under_all(&self) -> Option<&Encoded> {
+        let own = self.own.as_ref()?;
+        Some(self.all.get_or_init(|| {
+            let mut bundles = BundleSet::of(Arc::clone(&own.bundle));
+            let mut parts = vec![
+                own.bundle.trust_domain().as_str().as_bytes(),
+                own.version.as_bytes(),
+            ];
+            for (domain, roots) in &self.foreign {
+                bundles.insert(Arc::clone(&roots.bundle));
+                parts.extend([domain.as_str().as_bytes(), roots.version.as_bytes()]);
+            }
+            Encoded {
+                any: signet_proto::sds::roots_by_domain(ALL, &bundles),
+                version: version(parts.into_iter()),
+            }
+        }))
+    }
 }
 
 /// Sixteen hex digits of a hash over length-prefixed parts.
@@ -147,86 +186,58 @@ fn version<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Arc<str> {
     hex(hash.finish().as_ref().get(..8).unwrap_or_default()).into()
 }
 
-/// What a client asked for by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// One of ours.
-    Ours(SecretName),
-    /// A SPIFFE ID of our trust domain while our own is not known.
-    Undecided,
+/// What a client gets under a name.
+#[derive(Clone, Copy, Debug)]
+pub enum Resolved<'a> {
+    /// Roots.
+    Roots(&'a Encoded),
+    /// A key pair.
+    Pair(&'a Encoded),
+    /// Nothing yet: it is on its way, or it is not known yet whether it can be had.
+    Awaited,
     /// A name that cannot exist here.
     Impossible,
     /// An identity of our trust domain that is not the caller's.
     NotYours,
 }
 
-/// What `name` stands for, for a workload that may be `identity` in the trust domain `domain`.
+/// What `name` stands for, for one who sees `seen`.
 #[must_use]
-pub fn resolve(name: &str, domain: &signet_certs::TrustDomain, identity: Option<&SpiffeId>) -> Resolved {
+pub fn resolve<'a>(name: &str, seen: &'a Seen) -> Resolved<'a> {
+    let roots = |encoded: Option<&'a Encoded>| encoded.map_or(Resolved::Awaited, Resolved::Roots);
+    let trust = seen.trust.secrets();
     match name {
-        DEFAULT => return Resolved::Ours(SecretName::Default),
-        ROOTCA => return Resolved::Ours(SecretName::RootCa),
-        ALL => return Resolved::Ours(SecretName::All),
+        DEFAULT => {
+            let verified = seen.default_svid().and_then(|held| held.verified.as_ref());
+            let pair = verified.and_then(|verified| verified.secrets().under_default());
+            return pair.map_or(Resolved::Awaited, Resolved::Pair);
+        }
+        ROOTCA => return roots(trust.under_rootca()),
+        ALL => return roots(trust.under_all()),
         _ => {}
     }
     let Ok(id) = name.parse::<SpiffeId>() else {
         return Resolved::Impossible;
     };
-    match identity {
-        _ if !id.is_in(domain) => Resolved::Impossible,
-        _ if id.is_trust_domain() => Resolved::Ours(SecretName::Domain),
-        Some(own) if *own == id => Resolved::Ours(SecretName::Id),
-        Some(_) => Resolved::NotYours,
-        None => Resolved::Undecided,
+    match (id.is_trust_domain(), id.is_in(&seen.domain)) {
+        (true, true) => roots(trust.own.as_ref().map(Roots::under_id)),
+        (true, false) => match trust.foreign.get(&id.trust_domain()) {
+            Some(foreign) => Resolved::Roots(foreign.under_id()),
+            None if trust.own.is_none() => Resolved::Awaited,
+            None => Resolved::Impossible,
+        },
+        (false, true) => resolve_id(&id, seen),
+        (false, false) => Resolved::Impossible,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_stand_for_ours_or_say_why_not() {
-        let domain = "cluster.local".parse().unwrap();
-        let own: SpiffeId = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
-        for (name, known, unknown) in [
-            (
-                "default",
-                Resolved::Ours(SecretName::Default),
-                Resolved::Ours(SecretName::Default),
-            ),
-            (
-                "ROOTCA",
-                Resolved::Ours(SecretName::RootCa),
-                Resolved::Ours(SecretName::RootCa),
-            ),
-            (
-                "ALL",
-                Resolved::Ours(SecretName::All),
-                Resolved::Ours(SecretName::All),
-            ),
-            (own.as_str(), Resolved::Ours(SecretName::Id), Resolved::Undecided),
-            (
-                "spiffe://cluster.local",
-                Resolved::Ours(SecretName::Domain),
-                Resolved::Ours(SecretName::Domain),
-            ),
-            (
-                "spiffe://cluster.local/ns/shop/sa/other",
-                Resolved::NotYours,
-                Resolved::Undecided,
-            ),
-            ("spiffe://elsewhere", Resolved::Impossible, Resolved::Impossible),
-            (
-                "spiffe://elsewhere/ns/shop/sa/cart",
-                Resolved::Impossible,
-                Resolved::Impossible,
-            ),
-            ("rootca", Resolved::Impossible, Resolved::Impossible),
-            ("", Resolved::Impossible, Resolved::Impossible),
-        ] {
-            assert_eq!(resolve(name, &domain, Some(&own)), known, "{name}");
-            assert_eq!(resolve(name, &domain, None), unknown, "{name}");
+fn resolve_id<'a>(id: &SpiffeId, seen: &'a Seen) -> Resolved<'a> {
+    match seen.svids.iter().find(|held| held.id == *id) {
+        Some(held) => {
+            let pair = held.verified.as_ref().and_then(|v| v.secrets().under_id());
+            pair.map_or(Resolved::Awaited, Resolved::Pair)
         }
+        None if seen.svids.is_empty() => Resolved::Awaited,
+        None => Resolved::NotYours,
     }
 }

@@ -20,7 +20,9 @@ use zeroize::Zeroizing;
 use crate::authn::claims::ClaimsFault;
 use crate::authn::{Authenticator, AuthnError, BearerToken};
 use crate::config::Config;
+use crate::federation::Foreign;
 use crate::slots::Slots;
+use crate::trust::Bound;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -29,12 +31,16 @@ pub struct Admin {
     pub config: Arc<Config>,
     /// Authorities in use.
     pub slots: Slots,
+    /// Bundles of other trust domains.
+    pub foreign: Foreign,
     /// Who judges tokens.
     pub authenticator: Authenticator,
     /// What is missing.
     pub readiness: Readiness,
     /// Addresses bound: gRPC, metrics.
     pub bound: (std::net::SocketAddr, std::net::SocketAddr),
+    /// Addresses bound for others, where configured.
+    pub trust_bound: Bound,
 }
 
 impl Admin {
@@ -44,6 +50,7 @@ impl Admin {
             .route("/v1/status", get(status))
             .route("/v1/authorities", get(authorities))
             .route("/v1/bundle", get(bundle))
+            .route("/v1/federation", get(federation))
             .route("/v1/token/check", post(token_check))
             .with_state(Arc::new(self))
     }
@@ -67,6 +74,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
         "trust_domain": admin.config.trust_domain.as_str(),
         "ca_address": admin.bound.0.to_string(),
         "metrics_address": admin.bound.1.to_string(),
+        "oidc_address": admin.trust_bound.oidc.map(|address| address.to_string()),
+        "bundle_endpoint_address": admin.trust_bound.bundle.map(|address| address.to_string()),
         "ready": missing.is_empty(),
         "missing": missing,
     }))
@@ -90,13 +99,46 @@ async fn authorities(State(admin): State<Arc<Admin>>) -> Json<Value> {
         "sequence": snapshot.bundle.sequence(),
         "roots": roots,
         "issuing": issuing,
+        "jwt_keys": snapshot.bundle.jwt_keys().iter().map(|key| json!({
+            "kid": key.kid(),
+            "algorithm": key.algorithm(),
+            "key": key.public_key().kind().to_string(),
+            "signs": snapshot.jwt.as_ref().is_some_and(|jwt| jwt.public() == key),
+        })).collect::<Vec<_>>(),
     }))
+}
+
+async fn federation(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let (bundles, status) = (admin.foreign.current(), admin.foreign.status());
+    let domains: Vec<Value> = admin
+        .config
+        .trust
+        .federation
+        .iter()
+        .map(|entry| {
+            let bundle = bundles.get(&entry.domain);
+            let status = status.get(&entry.domain);
+            json!({
+                "trust_domain": entry.domain.as_str(),
+                "in_force": bundle.is_some(),
+                "sequence": bundle.map(|b| b.sequence()),
+                "roots": bundle.map(|b| b.roots().len()),
+                "jwt_keys": bundle.map(|b| b.jwt_keys().len()),
+                "refresh_hint_seconds": bundle.and_then(|b| b.refresh_hint()).map(|hint| hint.as_secs()),
+                "outcome": status.map(|s| s.outcome),
+                "error": status.and_then(|s| s.error.clone()),
+                "last_success": status.and_then(|s| s.last_success).map(rfc3339),
+                "next_poll": status.and_then(|s| s.next_poll).map(rfc3339),
+            })
+        })
+        .collect();
+    Json(json!({"trust_domain": admin.config.trust_domain.as_str(), "federation": domains}))
 }
 
 fn described(certificate: &Certificate) -> Value {
     json!({
         "authority_id": authority_id(certificate),
-        "subject": certificate.subject().text,
+        "subject": certificate.subject().text(),
         "serial": certificate.serial_hex(),
         "key": certificate.public_key().map_or_else(|e| e.to_string(), |k| k.kind().to_string()),
         "not_before": rfc3339(certificate.not_before()),

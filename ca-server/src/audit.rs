@@ -3,6 +3,8 @@
 //! Refusals before authentication can be caused by anyone who reaches the port, so their records are
 //! written at a bounded rate; the metrics count every one of them.
 
+mod jwt;
+
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;

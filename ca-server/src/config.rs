@@ -1,6 +1,8 @@
 //! The configuration file: `Raw` as written, [`Config`] as checked.
 
-use std::collections::BTreeMap;
+mod trust;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,12 @@ use signet_certs::lifetime::TtlBounds;
 use signet_certs::{ServiceAccountId, TrustDomain};
 use signet_runtime::config::{ConfigFaults, Faults, HumanDuration, load};
 use signet_runtime::logs::LogFormat;
+
+use trust::RawTrust;
+pub use trust::{
+    BundleEndpoint, EndpointProfile, Federated, ForeignSource, JwtSettings, RawEndpoint, RawFederated, RawJwt,
+    TrustSettings,
+};
 
 /// Shortest life that may be configured; below it renewal and clock skew leave nothing.
 const SHORTEST_TTL: Duration = Duration::from_secs(10);
@@ -31,6 +39,7 @@ pub struct Raw {
     serving_names: Option<Vec<String>>,
     audiences: Option<Vec<String>>,
     istio_compatibility: Option<bool>,
+    trusted_node_accounts: Option<Vec<String>>,
     kubeconfig: Option<PathBuf>,
     state_directory: Option<PathBuf>,
     state_secret: Option<String>,
@@ -51,6 +60,10 @@ pub struct Raw {
     log_format: Option<String>,
     log_filter: Option<String>,
     drain: Option<HumanDuration>,
+    jwt_svid: Option<RawJwt>,
+    oidc_listen: Option<String>,
+    bundle_endpoint: Option<RawEndpoint>,
+    federation: Option<Vec<RawFederated>>,
 }
 
 /// Where the root and the bundle's sequence are kept.
@@ -126,6 +139,8 @@ pub struct Config {
     pub endpoints: Endpoints,
     /// Audiences accepted in tokens.
     pub audiences: Vec<String>,
+    /// Accounts whose pods may ask for what runs on their node; none turns that off.
+    pub node_accounts: BTreeSet<ServiceAccountId>,
     /// How to reach the API server; nothing means in-cluster.
     pub kubeconfig: Option<PathBuf>,
     /// Where state is kept.
@@ -144,6 +159,8 @@ pub struct Config {
     pub logs: (LogFormat, String),
     /// How long calls under way may take to end after SIGTERM.
     pub drain: Duration,
+    /// JWT-SVIDs, and trust beyond our own domain.
+    pub trust: TrustSettings,
 }
 
 impl Config {
@@ -172,8 +189,17 @@ impl Config {
             "service_account",
             &text(&raw.service_account, "signet-system/signet-ca"),
         );
+        let node_accounts = node_accounts(raw.trusted_node_accounts.as_deref(), &mut faults);
         let state = state_at(&raw, &mut faults);
         let lifetimes = lifetimes(&raw, &mut faults);
+        let trust = RawTrust {
+            jwt_svid: raw.jwt_svid.clone(),
+            oidc_listen: raw.oidc_listen.clone(),
+            bundle_endpoint: raw.bundle_endpoint.clone(),
+            federation: raw.federation.clone(),
+        };
+        let hint = lifetimes.as_ref().map(|l| l.refresh_hint);
+        let trust = trust.check(trust_domain.as_ref(), hint, &mut faults);
         let endpoints = endpoints(&raw, istio, &mut faults);
         let names = endpoints.as_ref().map_or(&[][..], |e| &e.names);
         let extra_dns = extra_dns(raw.extra_dns_names.unwrap_or_default(), names, &mut faults);
@@ -225,6 +251,7 @@ impl Config {
                 account: account?,
                 endpoints: endpoints?,
                 audiences,
+                node_accounts,
                 kubeconfig: raw.kubeconfig,
                 state: state?,
                 plugged_in: raw.plugged_in_ca,
@@ -237,6 +264,7 @@ impl Config {
                 limits,
                 logs,
                 drain: duration(raw.drain, 10),
+                trust: trust?,
             })
         };
         let config = built();
@@ -251,6 +279,7 @@ impl Config {
             StateAt::Directory(path) => (Some(path.clone()), None),
             StateAt::Secret { namespace, name } => (None, Some(format!("{namespace}/{name}"))),
         };
+        let trust = self.trust.raw();
         let raw = Raw {
             trust_domain: Some(self.trust_domain.to_string()),
             service_account: Some(self.account.to_string()),
@@ -260,6 +289,7 @@ impl Config {
             serving_names: Some(self.endpoints.names.clone()),
             audiences: Some(self.audiences.clone()),
             istio_compatibility: Some(self.publishing.configmaps.len() > 1),
+            trusted_node_accounts: Some(self.node_accounts.iter().map(ToString::to_string).collect()),
             kubeconfig: self.kubeconfig.clone(),
             state_directory: directory,
             state_secret: secret,
@@ -292,6 +322,10 @@ impl Config {
             ),
             log_filter: Some(self.logs.1.clone()),
             drain: human(self.drain),
+            jwt_svid: trust.jwt_svid,
+            oidc_listen: trust.oidc_listen,
+            bundle_endpoint: trust.bundle_endpoint,
+            federation: trust.federation,
         };
         let mut value = serde_json::to_value(raw).unwrap_or_default();
         if let Some(map) = value.as_object_mut() {
@@ -303,6 +337,20 @@ impl Config {
 
 fn duration(value: Option<HumanDuration>, default_seconds: u64) -> Duration {
     value.map_or(Duration::from_secs(default_seconds), |d| d.0)
+}
+
+/// Each as `namespace/name`; one that cannot be read fails the file, since leaving it out would be as
+/// wrong as guessing it.
+fn node_accounts(raw: Option<&[String]>, faults: &mut Faults) -> BTreeSet<ServiceAccountId> {
+    let mut accounts = BTreeSet::new();
+    for text in raw.unwrap_or_default() {
+        if let Some(account) = faults.parse("trusted_node_accounts", text)
+            && !accounts.insert(account)
+        {
+            faults.add("trusted_node_accounts", format!("{text:?} is named twice"));
+        }
+    }
+    accounts
 }
 
 fn state_at(raw: &Raw, faults: &mut Faults) -> Option<StateAt> {
@@ -520,6 +568,24 @@ mod tests {
         let faults = check(text).unwrap_err();
         assert!(
             faults.contains("is a serving name of the CA itself; nobody else may have it"),
+            "{faults}"
+        );
+    }
+
+    #[test]
+    fn node_accounts_are_none_unless_named_and_each_must_be_one() {
+        assert!(check("state_directory: /x\n").unwrap().node_accounts.is_empty());
+        let config =
+            check("state_directory: /x\ntrusted_node_accounts: [signet-system/signet-agent]\n").unwrap();
+        assert_eq!(config.node_accounts.len(), 1);
+        assert_eq!(
+            check(&config.print()).unwrap().node_accounts,
+            config.node_accounts
+        );
+        let text = "state_directory: /x\ntrusted_node_accounts: [a/b, a/b, '*/ztunnel', ztunnel, a/b/c]\n";
+        let faults = check(text).unwrap_err();
+        assert!(
+            faults.contains("4 faults") && faults.contains("named twice"),
             "{faults}"
         );
     }

@@ -1,11 +1,17 @@
 //! Every metric of this process, registered at start. Labels come from enums and fixed words only.
 
+mod pods;
+mod trust;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+pub use pods::PodMetrics;
+pub use trust::{PhaseLabel, TrustMetrics};
 
 /// What came of it, as a fixed word.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -57,6 +63,10 @@ pub struct Metrics {
     pub publishes: Outcomes,
     /// Audit records left out because too many came before authentication.
     pub audit_suppressed: Counter,
+    /// Of the node rule's view of the cluster.
+    pub pods: PodMetrics,
+    /// Of JWT-SVIDs and of trust between trust domains.
+    pub trust: TrustMetrics,
 }
 
 impl Metrics {
@@ -82,6 +92,8 @@ impl Metrics {
             rotations: Family::default(),
             publishes: Family::default(),
             audit_suppressed: Counter::default(),
+            pods: PodMetrics::registered(registry.sub_registry_with_prefix("signet_ca")),
+            trust: TrustMetrics::registered(registry.sub_registry_with_prefix("signet_ca")),
         };
         let r = registry.sub_registry_with_prefix("signet_ca");
         r.register("csrs", "CreateCertificate calls by outcome", metrics.csrs.clone());

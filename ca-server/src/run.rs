@@ -20,12 +20,19 @@ use crate::admin::{self, Admin};
 use crate::authn::Authenticator;
 use crate::authn::jwks::Jwks;
 use crate::authn::review::Reviewer;
+use crate::authorizer::{Authorizer, Gate, Pods};
 use crate::bundle_service::Bundles;
 use crate::config::{Config, StateAt};
+use crate::jwt_rotation::Policy;
+use crate::jwt_service::Minting;
+use crate::jwt_source::JwtSource;
 use crate::listener;
 use crate::metrics::Metrics;
+use crate::pod_index::PodView;
+use crate::pod_lookup::Lookups;
+use crate::pod_watch::{self, PodWatch};
 use crate::publisher::{Publisher, already_published};
-use crate::rotator::Rotator;
+use crate::rotator::{Rotator, first_keys};
 use crate::service::Issuing;
 use crate::serving::Serving;
 use crate::slots::{Slots, Snapshot};
@@ -33,6 +40,7 @@ use crate::state::CaState;
 use crate::store::Store;
 use crate::store::file::FileStore;
 use crate::store::secret::SecretStore;
+use crate::trust::Surroundings;
 
 /// Longest message read: the largest CSR, metadata, and room.
 const MAX_MESSAGE: usize = 128 * 1024;
@@ -84,12 +92,12 @@ async fn run(config: Config, new_root: bool) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let started = async {
         let client = client(&config).await?;
-        let (slots, rotator, state) = authorities(&config, &client, new_root, &clock, &metrics).await?;
+        let (slots, rotator, rotating) = authorities(&config, &client, new_root, &clock, &metrics).await?;
         let bound = serve(
             &config,
             client,
             slots,
-            (rotator, state),
+            (rotator, rotating),
             readiness,
             metrics_bound,
             &clock,
@@ -149,27 +157,29 @@ async fn authorities(
     new_root: bool,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Result<(Slots, Rotator, CaState), String> {
+) -> Result<(Slots, Rotator, Rotating), String> {
     let store = match &config.state {
         StateAt::Directory(path) => Store::File(FileStore::open(path).map_err(|e| e.to_string())?),
         StateAt::Secret { namespace, name } => {
             Store::Secret(Box::new(SecretStore::new(client.clone(), namespace, name)))
         }
     };
+    let jwt = JwtSource::open(config.trust.jwt.key_file.as_deref()).map_err(|e| e.to_string())?;
     let state = match load_patiently(&store, config).await? {
         Some(state) => state,
-        None => first_state(config, client, new_root, &store, clock).await?,
+        None => first_state(config, client, new_root, (&store, &jwt), clock).await?,
     };
     let rotator = Rotator {
         domain: config.trust_domain.clone(),
         issuing_life: config.lifetimes.issuing,
         refresh_hint: config.lifetimes.refresh_hint,
+        jwt: jwt_policy(config),
         plugged_in: config.plugged_in.clone(),
         store,
         clock: Arc::clone(clock),
         metrics: metrics.clone(),
     };
-    let (state, snapshot) = rotator.start(&state).await.map_err(|e| e.to_string())?;
+    let (state, snapshot) = rotator.start(&state, &jwt).await.map_err(|e| e.to_string())?;
     check_lifetimes(config, &snapshot)?;
     tracing::info!(
         authority_id = %snapshot.issuing.id(),
@@ -177,7 +187,18 @@ async fn authorities(
         sequence = state.bundle().sequence(),
         "authority in use"
     );
-    Ok((Slots::new(snapshot), rotator, state))
+    Ok((Slots::new(snapshot), rotator, Rotating { state, jwt }))
+}
+
+/// What the rotator starts from.
+struct Rotating {
+    state: CaState,
+    jwt: JwtSource,
+}
+
+fn jwt_policy(config: &Config) -> Policy {
+    let jwt = &config.trust.jwt;
+    Policy::new(config.lifetimes.refresh_hint, jwt.key_life, jwt.ttl.max)
 }
 
 /// At start an API server may be away for a moment; a damaged state is no matter of patience.
@@ -205,7 +226,7 @@ async fn first_state(
     config: &Config,
     client: &kube::Client,
     new_root: bool,
-    store: &Store,
+    (store, jwt): (&Store, &JwtSource),
     clock: &Arc<dyn Clock>,
 ) -> Result<CaState, String> {
     let published = already_published(client, &config.trust_domain)
@@ -231,6 +252,8 @@ async fn first_state(
             .map_err(|e| e.to_string())?;
         CaState::with_root(&config.trust_domain, root, last.saturating_add(1)).map_err(|e| e.to_string())?
     };
+    let keys = first_keys(jwt, &jwt_policy(config), clock.now()).map_err(|e| e.to_string())?;
+    let state = state.born_with_jwt(keys).map_err(|e| e.to_string())?;
     let winner = store.create(&state).await.map_err(|e| e.to_string())?;
     let outcome = if winner.same(&state) { "created" } else { "adopted" };
     tracing::info!(place = %store.place(), outcome, "root of trust");
@@ -273,7 +296,7 @@ async fn serve(
     config: &Arc<Config>,
     client: kube::Client,
     slots: Slots,
-    (rotator, state): (Rotator, CaState),
+    (rotator, rotating): (Rotator, Rotating),
     readiness: Readiness,
     metrics_bound: std::net::SocketAddr,
     clock: &Arc<dyn Clock>,
@@ -309,12 +332,24 @@ async fn serve(
         Arc::clone(clock),
         metrics.clone(),
     );
+    let authorizer = authorizer(config, &client, clock, &readiness, metrics, tasks);
+    let surroundings = Surroundings {
+        config,
+        slots: &slots,
+        clock,
+        metrics,
+        tasks,
+    };
+    let foreign = surroundings.federate(&rotator.store).await;
+    let trust_bound = surroundings.serve(&serving).await?;
     let admin = Admin {
         config: Arc::clone(config),
         slots: slots.clone(),
+        foreign: foreign.clone(),
         authenticator: authenticator.clone(),
         readiness: readiness.clone(),
         bound: (bound, metrics_bound),
+        trust_bound,
     };
     admin::prepare(&config.endpoints.admin).map_err(|e| e.to_string())?;
     signet_runtime::http::serve_admin(&config.endpoints.admin, admin.router(), tasks)
@@ -330,7 +365,10 @@ async fn serve(
         "serving certificate",
         serving.run(slots.clone(), Arc::clone(clock), metrics.clone()),
     );
-    tasks.spawn_essential("rotator", rotator.run(state, slots.clone()));
+    tasks.spawn_essential(
+        "rotator",
+        rotator.run(rotating.state, rotating.jwt, slots.clone()),
+    );
     tasks.spawn_until_shutdown(wait_for_review(authenticator.clone(), readiness));
     if config.publishing.enabled {
         let publisher = Publisher::new(client, &config.publishing.configmaps, metrics.clone());
@@ -343,14 +381,25 @@ async fn serve(
         tasks,
         metrics.clone(),
     );
-    let issuing = Issuing::new(
+    let gate = Gate {
         authenticator,
+        authorizer,
+    };
+    let minting = Minting::new(
+        gate.clone(),
         slots.clone(),
         Arc::clone(config),
         Arc::clone(clock),
         metrics.clone(),
     );
-    let bundles = Bundles::new(slots, tasks.clone(), metrics.clone());
+    let issuing = Issuing::new(
+        gate,
+        slots.clone(),
+        Arc::clone(config),
+        Arc::clone(clock),
+        metrics.clone(),
+    );
+    let bundles = Bundles::new(slots, foreign, minting, tasks.clone(), metrics.clone());
     let server = tonic::transport::Server::builder()
         .timeout(CALL_DEADLINE)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -374,6 +423,44 @@ async fn serve(
         }
     });
     Ok(bound)
+}
+
+/// Who may have what. Pods are watched, and readiness waits for them, only where accounts are trusted.
+fn authorizer(
+    config: &Config,
+    client: &kube::Client,
+    clock: &Arc<dyn Clock>,
+    readiness: &Readiness,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> Authorizer {
+    let (domain, clock) = (config.trust_domain.clone(), Arc::clone(clock));
+    if config.node_accounts.is_empty() {
+        return Authorizer::own_only(domain, clock);
+    }
+    let view = PodView::default();
+    readiness.lacks(pod_watch::CONDITION, "the pods have not been listed yet");
+    let watch = PodWatch::new(
+        client.clone(),
+        view.clone(),
+        Arc::clone(&clock),
+        readiness.clone(),
+        metrics.clone(),
+    );
+    tasks.spawn_essential("watch of pods", watch.run());
+    let lookups = Lookups::new(
+        client.clone(),
+        lookup_deadline(config.limits.review_timeout),
+        metrics.clone(),
+    );
+    let pods = Pods { view, lookups };
+    Authorizer::with_nodes(domain, config.node_accounts.clone(), pods, clock)
+}
+
+/// What a call has left for each of two lookups after a review that waited and was answered late.
+fn lookup_deadline(review: Duration) -> Duration {
+    let left = CALL_DEADLINE.saturating_sub(review * 2 + Duration::from_secs(1));
+    review.min(left / 2)
 }
 
 /// Tests until a leaf verifies once: again after every change of authorities.
@@ -412,5 +499,21 @@ async fn wait_for_review(authenticator: Authenticator, readiness: Readiness) {
             }
         }
         tokio::time::sleep(backoff.delay(attempt, random_share())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_review_and_two_lookups_end_before_the_call_does() {
+        for review in [100, 300, 5_000, 9_000].map(Duration::from_millis) {
+            let lookup = lookup_deadline(review);
+            assert!(
+                !lookup.is_zero() && review * 2 + lookup * 2 < CALL_DEADLINE,
+                "{review:?}"
+            );
+        }
     }
 }

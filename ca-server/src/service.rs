@@ -10,8 +10,8 @@ use signet_certs::csr::CsrError;
 use signet_certs::issue::IssueError;
 use signet_certs::lifetime::TtlBounds;
 use signet_certs::{Authority, Csr, LeafProfile, SpiffeId, SvidChain, issue};
-use signet_policy::issuance::{self, Asked, Denied};
-use signet_policy::{Caller, IssuancePermit};
+use signet_policy::issuance::Asked;
+use signet_policy::{Caller, Denied, IssuancePermit};
 use signet_proto::issue::{IssueRequest, IssueRequestError, parse, respond};
 use signet_proto::wire::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
 use signet_proto::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
@@ -21,10 +21,12 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use crate::audit::Audit;
-use crate::authn::{Authenticator, AuthnError, BearerToken};
+use crate::authn::{AuthnError, BearerToken};
+use crate::authorizer::{AuthorizeError, Gate};
 use crate::config::Config;
 use crate::listener::Peer;
 use crate::metrics::Metrics;
+use crate::pod_lookup::LookupError;
 use crate::slots::Slots;
 
 /// Callers that are told to come back are told to wait this long, spread by their own backoff.
@@ -40,7 +42,7 @@ enum Refusal {
     #[error(transparent)]
     Unauthenticated(#[from] AuthnError),
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Unauthorized(#[from] AuthorizeError),
     #[error(transparent)]
     Csr(#[from] CsrError),
     #[error(transparent)]
@@ -54,7 +56,7 @@ impl Refusal {
             Self::Malformed(_) => "malformed",
             Self::Overloaded => "overloaded",
             Self::Unauthenticated(e) => e.as_str(),
-            Self::Denied(e) => e.as_str(),
+            Self::Unauthorized(e) => e.as_str(),
             Self::Csr(CsrError::OtherName { .. }) => "csr_other_name",
             Self::Csr(_) => "csr_malformed",
             Self::Issue(e) if e.is_transient() => "issuer_ending",
@@ -67,21 +69,9 @@ impl Refusal {
         match self {
             Self::Malformed(e) => Status::invalid_argument(e.to_string()),
             Self::Csr(e) => Status::invalid_argument(e.to_string()),
-            Self::Overloaded | Self::Unauthenticated(AuthnError::Overloaded) => {
-                pushback("the CA is busy; try again shortly")
-            }
-            Self::Unauthenticated(AuthnError::Unavailable(_)) => {
-                Status::unavailable("the API server cannot be asked about the token; try again")
-            }
-            Self::Unauthenticated(_) => Status::unauthenticated(
-                "request authenticate failure: the token was not accepted; `signet token check` tells why",
-            ),
-            Self::Denied(Denied::ImpersonationDisabled { .. }) => {
-                Status::unauthenticated("impersonation is not enabled on this CA; ask for your own identity")
-            }
-            Self::Denied(_) => {
-                Status::unauthenticated("client certificate and token name different identities")
-            }
+            Self::Overloaded => pushback("the CA is busy; try again shortly"),
+            Self::Unauthenticated(e) => unauthenticated(e),
+            Self::Unauthorized(e) => unauthorized(e),
             Self::Issue(e) if e.is_transient() => {
                 Status::unavailable("the issuing authority is about to be replaced; try again")
             }
@@ -90,8 +80,40 @@ impl Refusal {
     }
 }
 
+/// What somebody who did not authenticate is told: nothing of why the token failed.
+pub(crate) fn unauthenticated(error: &AuthnError) -> Status {
+    match error {
+        AuthnError::Overloaded => pushback("the CA is busy; try again shortly"),
+        AuthnError::Unavailable(_) => {
+            Status::unavailable("the API server cannot be asked about the token; try again")
+        }
+        _ => Status::unauthenticated(
+            "request authenticate failure: the token was not accepted; `signet token check` tells why",
+        ),
+    }
+}
+
+/// A node that is refused learns that it was, not why: the reasons tell what runs elsewhere.
+pub(crate) fn unauthorized(error: &AuthorizeError) -> Status {
+    match error {
+        AuthorizeError::Denied(Denied::ImpersonationDisabled { .. }) => {
+            Status::unauthenticated("impersonation is not enabled on this CA; ask for your own identity")
+        }
+        AuthorizeError::Denied(Denied::CertificateDisagrees { .. }) => {
+            Status::unauthenticated("client certificate and token name different identities")
+        }
+        AuthorizeError::Denied(_) => Status::unauthenticated(
+            "request impersonation authentication failure: not an identity for this node; the CA's log tells why",
+        ),
+        AuthorizeError::Lookup(LookupError::Unavailable(_)) => {
+            Status::unavailable("the API server cannot be asked what runs on this node; try again")
+        }
+        AuthorizeError::Lookup(_) => pushback("the CA has asked too much about this node; try again shortly"),
+    }
+}
+
 /// `RESOURCE_EXHAUSTED` with the hint gRPC clients honour (gRFC A6).
-fn pushback(text: &str) -> Status {
+pub(crate) fn pushback(text: &str) -> Status {
     let mut status = Status::new(Code::ResourceExhausted, text);
     let hint = MetadataValue::from(u64::try_from(PUSHBACK.as_millis()).unwrap_or(1_000));
     status.metadata_mut().insert("grpc-retry-pushback-ms", hint);
@@ -100,7 +122,7 @@ fn pushback(text: &str) -> Status {
 
 /// The service.
 pub struct Issuing {
-    authenticator: Authenticator,
+    gate: Gate,
     slots: Slots,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
@@ -113,7 +135,7 @@ impl Issuing {
     /// Puts it together.
     #[must_use]
     pub fn new(
-        authenticator: Authenticator,
+        gate: Gate,
         slots: Slots,
         config: Arc<Config>,
         clock: Arc<dyn Clock>,
@@ -121,7 +143,7 @@ impl Issuing {
     ) -> Self {
         let audit = Audit::new(metrics.clone());
         Self {
-            authenticator,
+            gate,
             slots,
             config,
             clock,
@@ -140,12 +162,15 @@ impl Issuing {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let token = BearerToken::from_metadata(request.metadata());
         let asked = parse(request.into_inner())?;
-        let caller = self.authenticator.authenticate(token.as_ref(), peer.ip()).await?;
+        let caller = self
+            .gate
+            .authenticator
+            .authenticate(token.as_ref(), peer.ip())
+            .await?;
+        let permit = self.authorize(&caller, &asked, peer.certificate.as_ref()).await;
         // The roots answered are those that this issuing authority was verified against (I6).
         let snapshot = self.slots.current();
-        let issued = self
-            .authorize(&caller, &asked, peer.certificate.as_ref())
-            .and_then(|permit| self.issue(&permit, &asked, &snapshot.issuing));
+        let issued = permit.and_then(|permit| self.issue(&permit, &asked, &snapshot.issuing));
         match issued {
             Ok((csr, chain)) => {
                 self.audit
@@ -160,8 +185,8 @@ impl Issuing {
         }
     }
 
-    /// Step 3. The node rule for impersonation has its place here.
-    fn authorize(
+    /// Step 3. Only impersonation may have to wait, for a lookup.
+    async fn authorize(
         &self,
         caller: &Caller,
         asked: &IssueRequest,
@@ -171,7 +196,7 @@ impl Issuing {
             impersonated: asked.impersonated.as_deref(),
             certificate,
         };
-        Ok(issuance::decide(caller, asked, &self.config.trust_domain)?)
+        Ok(self.gate.authorizer.authorize(caller, asked).await?)
     }
 
     /// Step 4. The CSR is read only now: proving possession costs more than anything before it.
@@ -263,6 +288,7 @@ impl IstioCertificateService for Issuing {
 mod tests {
     use super::*;
     use crate::authn::claims::ClaimsFault;
+    use signet_policy::NodeDenied;
 
     #[test]
     fn each_refusal_has_the_code_its_callers_act_on() {
@@ -291,7 +317,15 @@ mod tests {
             (AuthnError::Unavailable("away".into()).into(), Code::Unavailable),
             (AuthnError::Overloaded.into(), Code::ResourceExhausted),
             (Refusal::Overloaded, Code::ResourceExhausted),
-            (impersonation.into(), Code::Unauthenticated),
+            (AuthorizeError::from(impersonation).into(), Code::Unauthenticated),
+            (
+                AuthorizeError::from(LookupError::Unavailable("away".into())).into(),
+                Code::Unavailable,
+            ),
+            (
+                AuthorizeError::from(LookupError::CallerShare).into(),
+                Code::ResourceExhausted,
+            ),
             (ending.into(), Code::Unavailable),
             (IssueError::Profile("id".into()).into(), Code::Internal),
         ];
@@ -304,6 +338,18 @@ mod tests {
     fn an_overloaded_ca_says_when_to_come_back() {
         let status = Refusal::Overloaded.status();
         assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "500");
+    }
+
+    #[test]
+    fn a_node_is_not_told_what_runs_elsewhere() {
+        let denied = Denied::from(NodeDenied::PodReplaced {
+            pod: "signet-system/agent".into(),
+            token: "u1".into(),
+            now: "u2".into(),
+        });
+        let status = Refusal::from(AuthorizeError::from(denied)).status();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(!status.message().contains("u2"), "{status}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::lifetime::{minus, until};
-use signet_certs::{Authority, BundleSet, TrustBundle, UnixTime};
+use signet_certs::{Authority, BundleSet, JwtAuthority, TrustBundle, UnixTime};
 use tokio::sync::watch;
 
 /// Where the issuing authority comes from.
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub source: Source,
     /// When its successor is due.
     pub renew_at: UnixTime,
+    /// The authority that signs JWT-SVIDs, which the bundle is known to verify.
+    pub jwt: Option<Arc<JwtAuthority>>,
 }
 
 impl Snapshot {
@@ -59,6 +61,27 @@ impl Snapshot {
             issuing,
             source,
             renew_at,
+            jwt: None,
+        }
+    }
+
+    /// With this authority for JWT-SVIDs.
+    #[must_use]
+    pub fn with_jwt(mut self, jwt: Option<Arc<JwtAuthority>>) -> Self {
+        self.jwt = jwt;
+        self
+    }
+
+    /// The same issuing authority with another bundle, which has been verified to accept it.
+    #[must_use]
+    pub fn with_bundle(&self, bundle: Arc<TrustBundle>) -> Self {
+        Self {
+            bundles: Arc::new(BundleSet::of(Arc::clone(&bundle))),
+            bundle,
+            issuing: Arc::clone(&self.issuing),
+            source: self.source,
+            renew_at: self.renew_at,
+            jwt: self.jwt.clone(),
         }
     }
 }
@@ -103,12 +126,12 @@ impl Slots {
     }
 }
 
-/// Whether `next` may take the place of `current`: it has a higher sequence, or the same roots.
+/// Whether `next` may take the place of `current`: it has a higher sequence, or the same contents.
 #[must_use]
 pub fn follows(next: &TrustBundle, current: &TrustBundle) -> bool {
     match next.sequence().cmp(&current.sequence()) {
         Ordering::Greater => true,
-        Ordering::Equal => next.same_roots(current),
+        Ordering::Equal => next.same_content(current),
         Ordering::Less => false,
     }
 }

@@ -1,5 +1,8 @@
-//! The persisted form: roots, their keys where we have them, and the bundle's sequence. One JSON
-//! document with a schema number, the same in a directory and in a Secret.
+//! The persisted form: roots and JWT authorities, their keys where we have them, and the bundle's
+//! sequence. One JSON document with a schema number, the same in a directory and in a Secret. Schema 1
+//! had no JWT authorities.
+
+mod jwt;
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +12,10 @@ use signet_certs::certificate::Certificate;
 use signet_certs::{Authority, SigningKey, TrustBundle, TrustDomain};
 use zeroize::Zeroizing;
 
+use crate::jwt_keys::JwtKeys;
+
 /// The schema written. A document with a higher number was written by a newer signet.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// Largest document read, in bytes.
 pub const MAX_STATE_BYTES: usize = 512 * 1024;
 
@@ -44,6 +49,8 @@ struct Document {
     sequence: u64,
     roots: Vec<DocumentRoot>,
     active: Option<usize>,
+    #[serde(default)]
+    jwt_keys: Vec<jwt::DocumentKey>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,11 +71,12 @@ struct SchemaOnly {
     schema: u32,
 }
 
-/// The roots of our trust domain, the sequence of the bundle they make, and the root that signs.
+/// The roots and JWT authorities of our trust domain, the bundle they make, and the root that signs.
 #[derive(Clone)]
 pub struct CaState {
     bundle: Arc<TrustBundle>,
     active: Option<Arc<Authority>>,
+    jwt: JwtKeys,
 }
 
 impl CaState {
@@ -82,16 +90,68 @@ impl CaState {
         Ok(Self {
             bundle: Arc::new(bundle),
             active: Some(Arc::new(root)),
+            jwt: JwtKeys::default(),
         })
     }
 
-    /// Roots that others keep the keys of.
+    /// Roots that others keep the keys of, and no JWT authorities.
     #[must_use]
     pub fn with_bundle(bundle: Arc<TrustBundle>) -> Self {
-        Self { bundle, active: None }
+        Self {
+            bundle,
+            active: None,
+            jwt: JwtKeys::default(),
+        }
     }
 
-    /// The bundle.
+    /// With the roots of `roots` in place of its own, whose keys others keep; the sequence rises.
+    ///
+    /// # Errors
+    /// When the JWT authorities make no bundle with them, which those in force cannot.
+    pub fn with_roots(&self, roots: &TrustBundle) -> Result<Self, StateError> {
+        let bundle = roots
+            .clone()
+            .with_sequence(self.bundle.sequence().saturating_add(1));
+        Ok(Self {
+            bundle: Arc::new(joined(bundle, &self.jwt)?),
+            active: None,
+            jwt: self.jwt.clone(),
+        })
+    }
+
+    /// With its first JWT authorities, before anyone has seen it: the sequence stays.
+    ///
+    /// # Errors
+    /// As [`CaState::with_jwt`].
+    pub fn born_with_jwt(&self, jwt: JwtKeys) -> Result<Self, StateError> {
+        let mut born = self.with_jwt(jwt)?;
+        born.bundle = Arc::new(TrustBundle::clone(&born.bundle).with_sequence(self.bundle.sequence()));
+        Ok(born)
+    }
+
+    /// With these JWT authorities; the sequence rises if others are published than before.
+    ///
+    /// # Errors
+    /// When they make no bundle: two of one name, or too many.
+    pub fn with_jwt(&self, jwt: JwtKeys) -> Result<Self, StateError> {
+        let mut bundle = joined(TrustBundle::clone(&self.bundle), &jwt)?;
+        if !bundle.same_content(&self.bundle) {
+            bundle = bundle.with_sequence(self.bundle.sequence().saturating_add(1));
+        }
+        Ok(Self {
+            bundle: Arc::new(bundle),
+            active: self.active.clone(),
+            jwt,
+        })
+    }
+
+    /// The JWT authorities.
+    #[must_use]
+    pub fn jwt(&self) -> &JwtKeys {
+        &self.jwt
+    }
+
+    /// The bundle: roots, and the public halves of all JWT authorities.
     #[must_use]
     pub fn bundle(&self) -> &Arc<TrustBundle> {
         &self.bundle
@@ -106,10 +166,16 @@ impl CaState {
     /// Whether both say the same.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        let id = |s: &Self| s.active.as_ref().map(|a| a.certificate().der().clone());
         self.bundle.sequence() == other.bundle.sequence()
-            && self.bundle.same_roots(&other.bundle)
-            && id(self) == id(other)
+            && self.same_roots(other)
+            && self.jwt.same(&other.jwt)
+    }
+
+    /// Whether both have the same roots, of which the same one signs.
+    #[must_use]
+    pub fn same_roots(&self, other: &Self) -> bool {
+        let id = |s: &Self| s.active.as_ref().map(|a| a.certificate().der().clone());
+        self.bundle.same_roots(&other.bundle) && id(self) == id(other)
     }
 
     /// Reads a document for `domain`.
@@ -134,42 +200,15 @@ impl CaState {
                 configured: domain.clone(),
             });
         }
-        let mut certificates = Vec::new();
-        for root in &document.roots {
-            let mut all = Certificate::all_from_pem(root.certificate.as_bytes())
-                .map_err(|e| StateError::Damaged(e.to_string()))?;
-            match (all.pop(), all.is_empty()) {
-                (Some(certificate), true) => certificates.push(certificate),
-                _ => return Err(damaged("a root has more than one certificate")),
-            }
-        }
-        let active = match document.active {
-            None => None,
-            Some(index) => {
-                let root = document
-                    .roots
-                    .get(index)
-                    .ok_or_else(|| damaged("the active root is missing"))?;
-                let certificate = certificates
-                    .get(index)
-                    .cloned()
-                    .ok_or_else(|| damaged("the active root is missing"))?;
-                let key = root
-                    .key
-                    .as_ref()
-                    .ok_or_else(|| damaged("the active root has no key"))?;
-                let key =
-                    SigningKey::from_pem(key.as_bytes()).map_err(|e| StateError::Damaged(e.to_string()))?;
-                let authority = Authority::new(Arc::new(key), certificate, Vec::new())
-                    .map_err(|e| StateError::Damaged(e.to_string()))?;
-                Some(Arc::new(authority))
-            }
-        };
+        let certificates = certificates(&document.roots)?;
+        let active = active(&document, &certificates)?;
+        let jwt = jwt::read(&document.jwt_keys)?;
         let bundle = TrustBundle::new(domain.clone(), certificates, document.sequence)
             .map_err(|e| StateError::Damaged(e.to_string()))?;
         Ok(Self {
-            bundle: Arc::new(bundle),
+            bundle: Arc::new(joined(bundle, &jwt)?),
             active,
+            jwt,
         })
     }
 
@@ -198,9 +237,48 @@ impl CaState {
             sequence: self.bundle.sequence(),
             roots,
             active,
+            jwt_keys: jwt::write(&self.jwt),
         };
         Zeroizing::new(serde_json::to_vec_pretty(&document).unwrap_or_default())
     }
+}
+
+/// `bundle` with the public halves of `jwt` as its JWT keys.
+fn joined(bundle: TrustBundle, jwt: &JwtKeys) -> Result<TrustBundle, StateError> {
+    bundle
+        .with_jwt_keys(jwt.published())
+        .map_err(|e| StateError::Damaged(e.to_string()))
+}
+
+fn certificates(roots: &[DocumentRoot]) -> Result<Vec<Certificate>, StateError> {
+    let mut certificates = Vec::with_capacity(roots.len());
+    for root in roots {
+        let mut all = Certificate::all_from_pem(root.certificate.as_bytes())
+            .map_err(|e| StateError::Damaged(e.to_string()))?;
+        match (all.pop(), all.is_empty()) {
+            (Some(certificate), true) => certificates.push(certificate),
+            _ => return Err(StateError::Damaged("a root has more than one certificate".into())),
+        }
+    }
+    Ok(certificates)
+}
+
+/// The root that signs, with its key.
+fn active(document: &Document, certificates: &[Certificate]) -> Result<Option<Arc<Authority>>, StateError> {
+    let Some(index) = document.active else {
+        return Ok(None);
+    };
+    let missing = || StateError::Damaged("the active root is missing".into());
+    let root = document.roots.get(index).ok_or_else(missing)?;
+    let certificate = certificates.get(index).cloned().ok_or_else(missing)?;
+    let key = root
+        .key
+        .as_ref()
+        .ok_or_else(|| StateError::Damaged("the active root has no key".into()))?;
+    let key = SigningKey::from_pem(key.as_bytes()).map_err(|e| StateError::Damaged(e.to_string()))?;
+    let authority = Authority::new(Arc::new(key), certificate, Vec::new())
+        .map_err(|e| StateError::Damaged(e.to_string()))?;
+    Ok(Some(Arc::new(authority)))
 }
 
 impl fmt::Debug for CaState {
@@ -215,64 +293,4 @@ impl fmt::Debug for CaState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use signet_certs::UnixTime;
-    use std::time::Duration;
-
-    fn domain() -> TrustDomain {
-        "cluster.local".parse().unwrap()
-    }
-
-    pub(crate) fn fresh(sequence: u64) -> CaState {
-        let key = Arc::new(SigningKey::generate().unwrap());
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
-        let root = Authority::self_signed_root(&domain(), key, Duration::from_secs(86_400), now).unwrap();
-        CaState::with_root(&domain(), root, sequence).unwrap()
-    }
-
-    #[test]
-    fn a_state_reads_back_as_it_was_written() {
-        let state = fresh(7);
-        let read = CaState::parse(&state.expose_json(), &domain()).unwrap();
-        assert!(read.same(&state));
-        assert_eq!(
-            read.active().unwrap().public_key(),
-            state.active().unwrap().public_key()
-        );
-        let keyless = CaState::with_bundle(Arc::clone(state.bundle()));
-        assert!(
-            CaState::parse(&keyless.expose_json(), &domain())
-                .unwrap()
-                .active()
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn a_newer_schema_is_refused_by_number_even_when_its_body_is_unknown() {
-        let refused = CaState::parse(br#"{"schema":9,"future":true}"#, &domain()).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "state has schema 9, this signet knows 1; run the newer signet that wrote it"
-        );
-    }
-
-    #[test]
-    fn damage_and_foreign_states_are_told_apart_and_quote_no_key() {
-        let json = fresh(1).expose_json();
-        let half = json.get(..json.len() / 2).unwrap();
-        let damaged = CaState::parse(half, &domain()).unwrap_err().to_string();
-        assert!(
-            damaged.ends_with("restore it with `signet authority restore`"),
-            "{damaged}"
-        );
-        let other = "other.test".parse().unwrap();
-        let foreign = CaState::parse(&json, &other).unwrap_err().to_string();
-        assert_eq!(
-            foreign,
-            "state belongs to trust domain cluster.local, the configuration says other.test"
-        );
-        assert!(!format!("{:?}", fresh(1)).contains("PRIVATE"));
-    }
-}
+mod tests;

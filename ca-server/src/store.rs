@@ -7,6 +7,7 @@ pub mod secret;
 use signet_certs::TrustDomain;
 use tokio::sync::mpsc;
 
+use crate::federation::stored;
 use crate::state::{CaState, StateError};
 
 /// Why the state could not be read or written.
@@ -107,6 +108,42 @@ impl Store {
         match self {
             Self::File(store) => store.update(from, to),
             Self::Secret(store) => store.update(from, to).await,
+        }
+    }
+
+    /// The foreign bundle of `foreign` stored last, as its document.
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn load_foreign(&self, foreign: &TrustDomain) -> Result<Option<Vec<u8>>, StoreError> {
+        let place = stored::place_of(foreign);
+        match self {
+            Self::File(store) => store.load_foreign(&place),
+            Self::Secret(store) => store.load_foreign(&place).await,
+        }
+    }
+
+    /// Stores a foreign bundle in place of its domain's.
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn store_foreign(&self, foreign: &TrustDomain, json: &[u8]) -> Result<(), StoreError> {
+        let place = stored::place_of(foreign);
+        match self {
+            Self::File(store) => store.store_foreign(&place, json),
+            Self::Secret(store) => store.change_foreign(|data| data.set(&place, json)).await,
+        }
+    }
+
+    /// Forgets every foreign bundle but those of `kept`.
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn keep_foreign(&self, kept: &[TrustDomain]) -> Result<(), StoreError> {
+        let kept: Vec<String> = kept.iter().map(stored::place_of).collect();
+        match self {
+            Self::File(store) => store.keep_foreign(&kept),
+            Self::Secret(store) => store.change_foreign(|data| data.keep(&kept)).await,
         }
     }
 

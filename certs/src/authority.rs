@@ -20,6 +20,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::id::TrustDomain;
 use crate::issue::{IssueError, Template};
 use crate::key::{KeyError, PublicKey, RcgenKey, SigningKey};
+use crate::leaf;
 use crate::lifetime::{MAX_BACKDATE, minus, plus};
 
 /// Why a key and certificates do not make an authority.
@@ -64,6 +65,7 @@ pub struct Authority {
     issuer: rcgen::Issuer<'static, RcgenKey>,
     certificate: Certificate,
     above: Vec<Certificate>,
+    common: leaf::Common,
 }
 
 impl Authority {
@@ -97,26 +99,28 @@ impl Authority {
     ) -> Result<Self, AuthorityError> {
         for signing in std::iter::once(&certificate).chain(&above) {
             check_authority(signing).map_err(|fault| AuthorityError::NotAnAuthority {
-                subject: signing.subject().text.clone(),
+                subject: signing.subject().text(),
                 fault,
             })?;
         }
         if certificate.public_key().ok() != Some(key.public_key()) {
-            return Err(AuthorityError::KeyMismatch(certificate.subject().text.clone()));
+            return Err(AuthorityError::KeyMismatch(certificate.subject().text()));
         }
         for (lower, upper) in std::iter::once(&certificate).chain(&above).zip(&above) {
             if lower.issuer().der != upper.subject().der {
                 return Err(AuthorityError::ChainOrder {
-                    subject: lower.subject().text.clone(),
-                    issuer: lower.issuer().text.clone(),
+                    subject: lower.subject().text(),
+                    issuer: lower.issuer().text(),
                 });
             }
         }
+        let common = leaf::Common::new(key.public_key(), certificate.subject_key_id_bytes());
         let issuer = issuer(&certificate, RcgenKey::new(key))?;
         Ok(Self {
             issuer,
             certificate,
             above,
+            common,
         })
     }
 
@@ -199,6 +203,11 @@ impl Authority {
         self.issuer.key().key()
     }
 
+    /// What all of its leaves have in common.
+    pub(crate) fn common(&self) -> &leaf::Common {
+        &self.common
+    }
+
     pub(crate) fn issuer(&self) -> &rcgen::Issuer<'static, RcgenKey> {
         &self.issuer
     }
@@ -210,7 +219,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// rcgen's view of an authority. Names that rcgen cannot hold (attributes side by side in one RDN,
+/// rcgen's view of an authority, for CA certificates below it. Names that rcgen cannot hold (attributes side by side in one RDN,
 /// rare string types) are left empty here, and stand in certificates as [`crate::issue`] writes them.
 fn issuer(
     certificate: &Certificate,

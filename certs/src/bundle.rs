@@ -1,27 +1,29 @@
-//! Trust bundles: the X.509 authorities one trust domain accepts now, always kept with its domain.
+//! Trust bundles: the X.509 authorities and `jwt-svid` keys one trust domain accepts now, always kept
+//! with its domain.
 //!
-//! Follows SPIFFE Trust Domain and Bundle §3–§4 and X509-SVID §6. A bundle holds roots only, never an
+//! Follows SPIFFE Trust Domain and Bundle §3–§4, X509-SVID §6 and JWT-SVID §6. A bundle holds roots only, never an
 //! intermediate. An entry that must be understood and cannot be fails the whole bundle (I4); entries
 //! of unknown kinds are skipped, as the standard asks.
 
 mod jwks;
+mod root;
+mod set;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::cmp::Ordering;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::{CertificateDer, TrustAnchor};
-
 use crate::certificate::{Certificate, CertificateError};
-use crate::id::{SpiffeId, TrustDomain};
-use jwks::{Jwk, JwkSet, ReadSet};
+use crate::id::TrustDomain;
+use crate::jwt::{JwtKey, JwtKeyError};
+pub use root::{AuthorityFault, Root, authority_id, check_authority};
+pub use set::BundleSet;
 
 /// Largest bundle document read, in bytes.
 pub const MAX_BUNDLE_BYTES: usize = 1024 * 1024;
 /// Most authorities one bundle may hold. A rotation needs two; a merger of companies needs some more.
 pub const MAX_AUTHORITIES: usize = 64;
+/// Most `jwt-svid` keys one bundle may hold, for the same reason.
+pub const MAX_JWT_KEYS: usize = 64;
 
 /// Why a bundle is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,96 +62,41 @@ pub enum BundleError {
         /// What it lacks.
         fault: AuthorityFault,
     },
+    /// A `jwt-svid` entry that cannot be read.
+    #[error("key {position} {fault}")]
+    JwtKey {
+        /// Index in `keys`.
+        position: usize,
+        /// What is wrong with it.
+        fault: JwtKeyError,
+    },
+    /// More than [`MAX_JWT_KEYS`].
+    #[error("bundle has {0} jwt-svid keys, at most {MAX_JWT_KEYS} are read")]
+    TooManyJwtKeys(usize),
+    /// Two different `jwt-svid` keys under one name.
+    #[error("two jwt-svid keys have the kid {0:?}")]
+    SameKid(String),
 }
 
-/// What a certificate lacks to be an X.509 authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuthorityFault {
-    /// Basic constraints do not say CA.
-    #[error("is not a CA certificate")]
-    NotCa,
-    /// Key usage is present without keyCertSign, or missing.
-    #[error("may not sign certificates (keyCertSign is missing)")]
-    NoCertSign,
-    /// Its SPIFFE ID has a path, or it names several (X509-SVID §3.2).
-    #[error("carries a URI name that is not a trust domain's id")]
-    UriName,
-    /// Its key is weak or of an unknown kind.
-    #[error("has a key that is not accepted")]
-    Key,
-    /// It is signed by another authority, so it belongs in chains, not in a bundle.
-    #[error("is an intermediate; a bundle holds roots only")]
-    Intermediate,
-    /// Extended key usage that lacks one of the two ends of TLS; verifiers hold it against leaves below.
-    #[error("has an extended key usage that lacks serverAuth or clientAuth")]
-    ExtendedUsage,
-    /// A name constraint, which no widely used verifier handles alike (IOP-12 in the notes on peers).
-    #[error("carries name constraints, which rustls peers refuse")]
-    NameConstraints,
+/// What a bundle is next to an earlier one of the same trust domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// It has a higher sequence, or neither has one and the contents differ.
+    Newer,
+    /// The same sequence and contents.
+    Same,
+    /// A lower sequence.
+    Older,
+    /// The same sequence with other contents: its publisher broke a rule, or there are two of them.
+    Conflicting,
 }
 
-/// What every signing certificate, root or intermediate, must be.
-///
-/// # Errors
-/// The first [`AuthorityFault`].
-pub fn check_authority(certificate: &Certificate) -> Result<(), AuthorityFault> {
-    let constraints = certificate.constraints();
-    if !constraints.basic.is_some_and(|b| b.ca) {
-        return Err(AuthorityFault::NotCa);
-    }
-    if !constraints.key_usage.is_some_and(|u| u.key_cert_sign) {
-        return Err(AuthorityFault::NoCertSign);
-    }
-    if constraints.has_name_constraints {
-        return Err(AuthorityFault::NameConstraints);
-    }
-    certificate.public_key().map_err(|_| AuthorityFault::Key)?;
-    match certificate.names().uris.as_slice() {
-        [] => Ok(()),
-        [uri] if uri.parse::<SpiffeId>().map_or(true, |id| id.is_trust_domain()) => Ok(()),
-        _ => Err(AuthorityFault::UriName),
-    }
-}
-
-/// One accepted root.
-#[derive(Clone, Debug)]
-pub struct Root {
-    certificate: Certificate,
-    anchor: TrustAnchor<'static>,
-}
-
-impl Root {
-    /// The root certificate.
-    #[must_use]
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
-    }
-
-    /// Its name in logs and tables: the subject key identifier, or the serial where there is none.
-    #[must_use]
-    pub fn authority_id(&self) -> String {
-        authority_id(&self.certificate)
-    }
-
-    pub(crate) fn anchor(&self) -> &TrustAnchor<'static> {
-        &self.anchor
-    }
-}
-
-/// How an authority is called: its subject key identifier in hex, or its serial where there is none.
-#[must_use]
-pub fn authority_id(certificate: &Certificate) -> String {
-    certificate
-        .subject_key_id()
-        .map_or_else(|| certificate.serial_hex(), str::to_owned)
-}
-
-/// The roots of one trust domain, with the number that orders its versions.
+/// The roots and `jwt-svid` keys of one trust domain, with the number that orders their versions.
 #[derive(Clone, Debug)]
 pub struct TrustBundle {
     trust_domain: TrustDomain,
     roots: Vec<Root>,
+    jwt_keys: Vec<JwtKey>,
     sequence: u64,
     refresh_hint: Option<Duration>,
 }
@@ -171,24 +118,23 @@ impl TrustBundle {
         for (position, certificate) in certificates.into_iter().enumerate() {
             let refused = |fault| BundleError::NotAnAuthority {
                 position,
-                subject: certificate.subject().text.clone(),
+                subject: certificate.subject().text(),
                 fault,
             };
             check_authority(&certificate).map_err(refused)?;
             if !certificate.is_self_issued() {
                 return Err(refused(AuthorityFault::Intermediate));
             }
-            if roots.iter().any(|r| r.certificate.der() == certificate.der()) {
+            if roots.iter().any(|r| r.certificate().der() == certificate.der()) {
                 continue;
             }
-            let anchor = webpki::anchor_from_trusted_cert(certificate.der())
-                .map_err(|_| refused(AuthorityFault::NotCa))?
-                .to_owned();
-            roots.push(Root { certificate, anchor });
+            let root = Root::of(certificate.clone()).map_err(refused)?;
+            roots.push(root);
         }
         Ok(Self {
             trust_domain,
             roots,
+            jwt_keys: Vec::new(),
             sequence,
             refresh_hint: None,
         })
@@ -207,52 +153,13 @@ impl TrustBundle {
         Self::new(trust_domain, all, sequence)
     }
 
-    /// From a SPIFFE JWK set (SPIFFE Trust Domain and Bundle §4). Without `spiffe_sequence` the
-    /// sequence is 0.
-    ///
-    /// # Errors
-    /// A [`BundleError`]. Entries of unknown `kty` or `use`, and those without `x5c`, are skipped.
-    pub fn from_jwks(trust_domain: TrustDomain, json: &[u8]) -> Result<Self, BundleError> {
-        if json.len() > MAX_BUNDLE_BYTES {
-            return Err(BundleError::TooLarge(json.len()));
-        }
-        let set: ReadSet = serde_json::from_slice(json).map_err(|e| BundleError::Json(e.to_string()))?;
-        let mut certificates = Vec::new();
-        for (position, key) in set.keys.iter().enumerate() {
-            let Some(x5c) = key.x5c() else { continue };
-            let der = x5c
-                .as_str()
-                .and_then(|text| STANDARD.decode(text).ok())
-                .ok_or(BundleError::X5c { position })?;
-            let certificate = Certificate::from_der(CertificateDer::from(der))
-                .map_err(|fault| BundleError::Certificate { position, fault })?;
-            certificates.push(certificate);
-        }
-        let mut bundle = Self::new(trust_domain, certificates, set.spiffe_sequence.unwrap_or(0))?;
-        bundle.refresh_hint = set.spiffe_refresh_hint.map(Duration::from_secs);
-        Ok(bundle)
-    }
-
-    /// The SPIFFE JWK set of this bundle: `use` is `x509-svid`, no `kid`, one certificate in `x5c`.
-    #[must_use]
-    pub fn to_jwks(&self) -> String {
-        let keys = self
-            .roots
-            .iter()
-            .map(|root| Jwk::from_certificate(&root.certificate))
-            .collect();
-        let set = JwkSet {
-            keys,
-            spiffe_sequence: self.sequence,
-            spiffe_refresh_hint: self.refresh_hint.map(|hint| hint.as_secs()),
-        };
-        serde_json::to_string(&set).unwrap_or_default()
-    }
-
     /// The roots as concatenated PEM, in the bundle's order.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        self.roots.iter().map(|root| root.certificate.to_pem()).collect()
+        self.roots
+            .iter()
+            .map(|root| root.certificate().to_pem())
+            .collect()
     }
 
     /// With this hint for how soon to ask again.
@@ -262,14 +169,33 @@ impl TrustBundle {
         self
     }
 
-    /// The same roots under another sequence number.
+    /// With these `jwt-svid` keys in place of those it had; a key that stands twice is kept once.
+    ///
+    /// # Errors
+    /// [`BundleError::TooManyJwtKeys`] and [`BundleError::SameKid`].
+    pub fn with_jwt_keys(mut self, keys: Vec<JwtKey>) -> Result<Self, BundleError> {
+        if keys.len() > MAX_JWT_KEYS {
+            return Err(BundleError::TooManyJwtKeys(keys.len()));
+        }
+        self.jwt_keys = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.jwt_keys.iter().find(|known| known.kid() == key.kid()) {
+                None => self.jwt_keys.push(key),
+                Some(known) if *known == key => {}
+                Some(_) => return Err(BundleError::SameKid(key.kid().into())),
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same contents under another sequence number.
     #[must_use]
     pub fn with_sequence(mut self, sequence: u64) -> Self {
         self.sequence = sequence;
         self
     }
 
-    /// The trust domain whose SVIDs these roots vouch for.
+    /// The trust domain whose SVIDs this bundle vouches for.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
@@ -279,6 +205,12 @@ impl TrustBundle {
     #[must_use]
     pub fn roots(&self) -> &[Root] {
         &self.roots
+    }
+
+    /// The keys that verify JWT-SVIDs of this trust domain; none means it has no JWT-SVIDs.
+    #[must_use]
+    pub fn jwt_keys(&self) -> &[JwtKey] {
+        &self.jwt_keys
     }
 
     /// Rises with every change of content.
@@ -300,41 +232,29 @@ impl TrustBundle {
             bundle
                 .roots
                 .iter()
-                .any(|r| r.certificate.der() == root.certificate.der())
+                .any(|r| r.certificate().der() == root.certificate().der())
         };
         self.roots.len() == other.roots.len() && self.roots.iter().all(|root| holds(other, root))
     }
-}
 
-/// The newest bundle of each trust domain. Domains are never pooled: a peer is verified against the
-/// bundle of its own domain alone (SPIFFE Trust Domain and Bundle §3).
-#[derive(Clone, Debug, Default)]
-pub struct BundleSet {
-    bundles: HashMap<TrustDomain, Arc<TrustBundle>>,
-}
-
-impl BundleSet {
-    /// A set of one.
+    /// Whether both hold the same roots and the same `jwt-svid` keys, in whatever order.
     #[must_use]
-    pub fn of(bundle: Arc<TrustBundle>) -> Self {
-        let mut set = Self::default();
-        set.insert(bundle);
-        set
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.jwt_keys.len() == other.jwt_keys.len()
+            && self.jwt_keys.iter().all(|key| other.jwt_keys.contains(key))
+            && self.same_roots(other)
     }
 
-    /// Adds a bundle or replaces its domain's.
-    pub fn insert(&mut self, bundle: Arc<TrustBundle>) {
-        self.bundles.insert(bundle.trust_domain.clone(), bundle);
-    }
-
-    /// The bundle of `domain`.
+    /// What this bundle is next to `current`, an earlier one of the same trust domain (SPIFFE
+    /// Federation §4.2): the sequence decides; where neither has one, the one that came last.
     #[must_use]
-    pub fn get(&self, domain: &TrustDomain) -> Option<&Arc<TrustBundle>> {
-        self.bundles.get(domain)
-    }
-
-    /// All bundles, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<TrustBundle>> {
-        self.bundles.values()
+    pub fn succeeds(&self, current: &Self) -> Succession {
+        match self.sequence.cmp(&current.sequence) {
+            Ordering::Greater => Succession::Newer,
+            Ordering::Less => Succession::Older,
+            Ordering::Equal if self.same_content(current) => Succession::Same,
+            Ordering::Equal if self.sequence == 0 => Succession::Newer,
+            Ordering::Equal => Succession::Conflicting,
+        }
     }
 }

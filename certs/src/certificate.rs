@@ -3,6 +3,7 @@
 //! Parsing is strict (I1, I4): trailing bytes, repeated extensions and undecodable known extensions
 //! fail the whole certificate. Judging the facts is left to [`crate::profile`] and [`crate::verify`].
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,8 +12,11 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::oid::Oid;
 use x509_parser::extensions::{GeneralName, ParsedExtension, SubjectAlternativeName};
+use x509_parser::oid_registry;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
+use crate::id::{IdError, SpiffeId};
 use crate::key::{KeyError, PublicKey, hex};
 
 /// Longest certificate read, in bytes of DER. Ours have about 500; foreign roots seldom reach 4 KiB.
@@ -167,8 +171,14 @@ pub struct Constraints {
 pub struct Name {
     /// Its DER, compared byte for byte.
     pub der: Vec<u8>,
+}
+
+impl Name {
     /// Its text, as in `O=cluster.local`; empty for an empty name.
-    pub text: String,
+    #[must_use]
+    pub fn text(&self) -> String {
+        X509Name::from_der(&self.der).map_or_else(|_| String::new(), |(_, name)| name.to_string())
+    }
 }
 
 /// A parsed certificate with its DER. Clones share both.
@@ -241,10 +251,15 @@ impl Certificate {
     /// The certificate as one PEM block, newline-terminated.
     #[must_use]
     pub fn to_pem(&self) -> String {
+        self.pem().to_owned()
+    }
+
+    /// As [`Certificate::to_pem`], borrowed.
+    #[must_use]
+    pub fn pem(&self) -> &str {
         self.0
             .pem
             .get_or_init(|| crate::der::pem("CERTIFICATE", &self.0.der))
-            .clone()
     }
 
     /// The serial number, big-endian, as it stands in the certificate.
@@ -303,6 +318,12 @@ impl Certificate {
         &self.0.facts.names
     }
 
+    /// The one URI name read as a SPIFFE ID, or what is wrong with it; nothing when there is not exactly
+    /// one.
+    pub(crate) fn uri_id(&self) -> Option<&Result<SpiffeId, IdError>> {
+        self.0.facts.id.as_ref()
+    }
+
     /// What the key is for.
     #[must_use]
     pub fn constraints(&self) -> &Constraints {
@@ -312,13 +333,18 @@ impl Certificate {
     /// Subject key identifier in hex, if present: how an authority is named in logs.
     #[must_use]
     pub fn subject_key_id(&self) -> Option<&str> {
-        self.0.facts.key_ids.0.as_deref()
+        self.0.facts.key_ids.0.as_ref().map(KeyId::hex)
+    }
+
+    /// Subject key identifier as it stands in the certificate.
+    pub(crate) fn subject_key_id_bytes(&self) -> Option<&[u8]> {
+        self.0.facts.key_ids.0.as_ref().map(|id| &*id.bytes)
     }
 
     /// Authority key identifier in hex, if present.
     #[must_use]
     pub fn authority_key_id(&self) -> Option<&str> {
-        self.0.facts.key_ids.1.as_deref()
+        self.0.facts.key_ids.1.as_ref().map(KeyId::hex)
     }
 
     /// Dotted OID of the signature algorithm.
@@ -337,9 +363,39 @@ struct Facts {
     issuer: Name,
     public_key: Result<PublicKey, KeyError>,
     names: Names,
+    /// The one URI name read as an ID; nothing when there is not exactly one.
+    id: Option<Result<SpiffeId, IdError>>,
     constraints: Constraints,
-    key_ids: (Option<String>, Option<String>),
-    signature_algorithm: String,
+    key_ids: (Option<KeyId>, Option<KeyId>),
+    signature_algorithm: Cow<'static, str>,
+}
+
+/// A key identifier; its text is made when first asked for.
+#[derive(Debug)]
+struct KeyId {
+    bytes: Box<[u8]>,
+    hex: OnceLock<String>,
+}
+
+impl KeyId {
+    fn new(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.into(),
+            hex: OnceLock::new(),
+        }
+    }
+
+    fn hex(&self) -> &str {
+        self.hex.get_or_init(|| hex(&self.bytes))
+    }
+}
+
+/// A dotted OID, without writing the commonest anew.
+fn algorithm_text(oid: &Oid<'_>) -> Cow<'static, str> {
+    if *oid == oid_registry::OID_SIG_ECDSA_WITH_SHA256 {
+        return Cow::Borrowed("1.2.840.10045.4.3.2");
+    }
+    Cow::Owned(oid.to_id_string())
 }
 
 fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
@@ -361,9 +417,9 @@ fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
         }
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(san) => names = Names::read(san, extension.critical)?,
-            ParsedExtension::SubjectKeyIdentifier(id) => key_ids.0 = Some(hex(id.0)),
+            ParsedExtension::SubjectKeyIdentifier(id) => key_ids.0 = Some(KeyId::new(id.0)),
             ParsedExtension::AuthorityKeyIdentifier(id) => {
-                key_ids.1 = id.key_identifier.as_ref().map(|id| hex(id.0));
+                key_ids.1 = id.key_identifier.as_ref().map(|id| KeyId::new(id.0));
             }
             ParsedExtension::ParseError { .. } => {
                 return Err(CertificateError::BadExtension(extension.oid.to_id_string()));
@@ -379,17 +435,19 @@ fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
         ),
         subject: Name {
             der: tbs.subject.as_raw().to_vec(),
-            text: tbs.subject.to_string(),
         },
         issuer: Name {
             der: tbs.issuer.as_raw().to_vec(),
-            text: tbs.issuer.to_string(),
+        },
+        id: match names.uris.as_slice() {
+            [uri] => Some(uri.parse()),
+            _ => None,
         },
         public_key: PublicKey::from_spki_der(tbs.subject_pki.raw),
         names,
         constraints,
         key_ids,
-        signature_algorithm: cert.signature_algorithm.algorithm.to_id_string(),
+        signature_algorithm: algorithm_text(&cert.signature_algorithm.algorithm),
     })
 }
 

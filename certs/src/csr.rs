@@ -8,6 +8,10 @@ use rustls_pki_types::pem::{PemObject, SectionKind};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
+use x509_parser::oid_registry::{
+    OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ED25519, Oid,
+};
 use x509_parser::prelude::FromDer;
 
 use crate::certificate::{Names, shown};
@@ -16,6 +20,9 @@ use crate::key::{KeyError, KeyKind, PublicKey, SigningKey, hex};
 
 /// Longest CSR read, in bytes of PEM text. An RSA-8192 request needs about 3,000.
 pub const MAX_CSR_BYTES: usize = 32 * 1024;
+
+/// What a CSR is called in PEM (RFC 7468 §7).
+const PEM_LABEL: &str = "CERTIFICATE REQUEST";
 
 /// Why a CSR is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +88,9 @@ impl Csr {
         if pem.len() > MAX_CSR_BYTES {
             return Err(CsrError::TooLarge(pem.len()));
         }
+        if let Some(der) = crate::der::plain_pem(PEM_LABEL, pem) {
+            return Self::from_der(&der);
+        }
         let mut blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
         match (blocks.next(), blocks.next()) {
             (Some(Ok((SectionKind::Csr, der))), None) => Self::from_der(&der),
@@ -130,6 +140,12 @@ impl Csr {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// As [`Csr::hash`], when nothing else of the request is needed any more.
+    #[must_use]
+    pub fn into_hash(self) -> String {
+        self.hash
     }
 
     /// Every name in the request is the permitted one, or there is none.
@@ -202,22 +218,41 @@ fn requested_extensions<'a>(
     Ok(all)
 }
 
+/// Kind of key, signature algorithm, and how the signature is verified.
+type Algorithm = (fn(KeyKind) -> bool, Oid<'static>, &'static dyn VerificationAlgorithm);
+
+/// Every pair accepted.
+static ALGORITHMS: [Algorithm; 8] = {
+    const P256: fn(KeyKind) -> bool = |kind| matches!(kind, KeyKind::P256);
+    const P384: fn(KeyKind) -> bool = |kind| matches!(kind, KeyKind::P384);
+    const ED25519: fn(KeyKind) -> bool = |kind| matches!(kind, KeyKind::Ed25519);
+    const RSA: fn(KeyKind) -> bool = |kind| matches!(kind, KeyKind::Rsa(_));
+    [
+        (P256, OID_SIG_ECDSA_WITH_SHA256, &signature::ECDSA_P256_SHA256_ASN1),
+        (P256, OID_SIG_ECDSA_WITH_SHA384, &signature::ECDSA_P256_SHA384_ASN1),
+        // `openssl req` signs with SHA-256 whatever the curve.
+        (P384, OID_SIG_ECDSA_WITH_SHA256, &signature::ECDSA_P384_SHA256_ASN1),
+        (P384, OID_SIG_ECDSA_WITH_SHA384, &signature::ECDSA_P384_SHA384_ASN1),
+        (ED25519, OID_SIG_ED25519, &signature::ED25519),
+        (RSA, OID_PKCS1_SHA256WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA256),
+        (RSA, OID_PKCS1_SHA384WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA384),
+        (RSA, OID_PKCS1_SHA512WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA512),
+    ]
+};
+
 /// Checks the self-signature. The algorithm must be one of a short list and fit the key's kind.
 fn prove_possession(csr: &X509CertificationRequest<'_>, key: &PublicKey) -> Result<(), CsrError> {
-    let oid = csr.signature_algorithm.algorithm.to_id_string();
-    let algorithm: &'static dyn VerificationAlgorithm = match (key.kind(), oid.as_str()) {
-        (KeyKind::P256, "1.2.840.10045.4.3.2") => &signature::ECDSA_P256_SHA256_ASN1,
-        (KeyKind::P256, "1.2.840.10045.4.3.3") => &signature::ECDSA_P256_SHA384_ASN1,
-        // `openssl req` signs with SHA-256 whatever the curve.
-        (KeyKind::P384, "1.2.840.10045.4.3.2") => &signature::ECDSA_P384_SHA256_ASN1,
-        (KeyKind::P384, "1.2.840.10045.4.3.3") => &signature::ECDSA_P384_SHA384_ASN1,
-        (KeyKind::Ed25519, "1.3.101.112") => &signature::ED25519,
-        (KeyKind::Rsa(_), "1.2.840.113549.1.1.11") => &signature::RSA_PKCS1_2048_8192_SHA256,
-        (KeyKind::Rsa(_), "1.2.840.113549.1.1.12") => &signature::RSA_PKCS1_2048_8192_SHA384,
-        (KeyKind::Rsa(_), "1.2.840.113549.1.1.13") => &signature::RSA_PKCS1_2048_8192_SHA512,
-        (key, _) => return Err(CsrError::Algorithm { algorithm: oid, key }),
+    let oid = &csr.signature_algorithm.algorithm;
+    let known = ALGORITHMS
+        .iter()
+        .find(|(kind, of, _)| kind(key.kind()) && of == oid);
+    let Some((.., algorithm)) = known else {
+        return Err(CsrError::Algorithm {
+            algorithm: oid.to_id_string(),
+            key: key.kind(),
+        });
     };
-    UnparsedPublicKey::new(algorithm, key.raw_bits())
+    UnparsedPublicKey::new(*algorithm, key.raw_bits())
         .verify(csr.certification_request_info.raw, &csr.signature_value.data)
         .map_err(|_| CsrError::UnprovenKey)
 }
@@ -238,5 +273,5 @@ pub fn request(key: &std::sync::Arc<SigningKey>, id: Option<&SpiffeId>) -> Resul
     let csr = params
         .serialize_request(&signer)
         .map_err(|_| CsrError::Key(KeyError::Sign))?;
-    Ok(crate::der::pem("CERTIFICATE REQUEST", csr.der()))
+    Ok(crate::der::pem(PEM_LABEL, csr.der()))
 }

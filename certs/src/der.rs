@@ -5,25 +5,37 @@ use base64::engine::general_purpose::STANDARD;
 
 /// One PEM block of 64-character lines, ended by a newline (RFC 7468 §2).
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
-    let mut text = String::with_capacity(body.len() + body.len() / 64 + 2 * label.len() + 40);
+    const LINE_BYTES: usize = 48;
+    let lines = der.len().div_ceil(LINE_BYTES);
+    let mut text = String::with_capacity(lines * 65 + 2 * label.len() + 40);
     text.push_str("-----BEGIN ");
     text.push_str(label);
     text.push_str("-----\n");
-    let mut rest = body.as_str();
-    while let Some((line, more)) = rest.split_at_checked(64) {
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    if !rest.is_empty() {
-        text.push_str(rest);
+    for line in der.chunks(LINE_BYTES) {
+        STANDARD.encode_string(line, &mut text);
         text.push('\n');
     }
     text.push_str("-----END ");
     text.push_str(label);
     text.push_str("-----\n");
     text
+}
+
+/// The contents of a text that is nothing but one PEM block of `label` as [`pem`] writes it: the form
+/// nearly every client sends. Nothing for any other, which is not to say that it is none.
+pub(crate) fn plain_pem(label: &str, text: &str) -> Option<Vec<u8>> {
+    let body = text
+        .strip_prefix("-----BEGIN ")?
+        .strip_prefix(label)?
+        .strip_prefix("-----\n")?;
+    let body = body.strip_suffix('\n').unwrap_or(body);
+    let body = body
+        .strip_suffix("-----")?
+        .strip_suffix(label)?
+        .strip_suffix("\n-----END ")?;
+    let mut joined = String::with_capacity(body.len());
+    joined.extend(body.split('\n'));
+    STANDARD.decode(joined).ok()
 }
 
 /// One tag-length-value at the head of `input`: (whole element, contents, rest). Definite lengths of up
@@ -49,18 +61,30 @@ pub(crate) fn element(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 /// `contents` wrapped in a definite-length element with `tag`.
 pub(crate) fn wrap(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    let len = contents.len();
-    match len.to_be_bytes() {
-        [.., low] if len < 0x80 => out.push(low),
-        bytes => {
-            let significant: Vec<u8> = bytes.into_iter().skip_while(|b| *b == 0).collect();
-            out.push(0x80 | u8::try_from(significant.len()).unwrap_or(8));
-            out.extend(significant);
-        }
-    }
-    out.extend_from_slice(contents);
+    let mut out = Vec::with_capacity(contents.len() + 6);
+    nest(&mut out, tag, |out| out.extend_from_slice(contents));
     out
+}
+
+/// Appends an element with `tag` and whatever `contents` appends inside it.
+pub(crate) fn nest(out: &mut Vec<u8>, tag: u8, contents: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[tag, 0]);
+    let start = out.len();
+    contents(out);
+    let len = (out.len() - start).to_be_bytes();
+    let zeros = len.iter().take_while(|b| **b == 0).count();
+    let significant = len.get(zeros..).unwrap_or_default();
+    let first = match significant {
+        [] => 0,
+        [short] if *short < 0x80 => *short,
+        long => {
+            out.splice(start..start, long.iter().copied());
+            0x80 | u8::try_from(long.len()).unwrap_or(8)
+        }
+    };
+    if let Some(place) = out.get_mut(start - 1) {
+        *place = first;
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +130,19 @@ mod tests {
             assert!(body.iter().rev().skip(1).all(|line| line.len() == 64), "{text}");
             assert!(body.iter().all(|line| (1..=64).contains(&line.len())), "{text}");
             assert!(text.ends_with("-----END X-----\n"));
+        }
+    }
+    #[test]
+    fn a_plain_block_reads_back_and_nothing_else_does() {
+        for len in [0, 1, 47, 48, 49, 96, 100, 400] {
+            let der = vec![7; len];
+            let text = pem("X", &der);
+            let read = plain_pem("X", &text);
+            assert_eq!(read, (len > 0).then_some(der), "{len}");
+            assert_eq!(plain_pem("Y", &text), None);
+            assert_eq!(plain_pem("X", &format!("{text}{text}")), None);
+            assert_eq!(plain_pem("X", &format!(" {text}")), None);
+            assert_eq!(plain_pem("X", &text.replace('\n', "\r\n")), None);
         }
     }
 }

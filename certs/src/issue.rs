@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::authority::Authority;
@@ -15,15 +14,13 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::der;
 use crate::id::{SpiffeId, TrustDomain};
 use crate::key::{KeyError, PublicKey, RcgenKey};
+use crate::leaf;
 use crate::lifetime::{backdate, minus, plus, until};
+use crate::serial::{SERIAL_BYTES, Serials};
 use crate::svid::{SvidChain, SvidError};
 
-/// Random bytes of a serial number; two bits are fixed, which leaves 126 (CA/B BR §7.1 asks for 64,
-/// signet for 120).
-const SERIAL_BYTES: usize = 16;
-
 /// 9999-12-31T23:59:59Z, the last second a certificate can name (RFC 5280 §4.1.2.5).
-const END_OF_TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(253_402_300_799));
+pub(crate) const END_OF_TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(253_402_300_799));
 
 /// Why nothing was issued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,8 +102,8 @@ pub fn issue(
     }
     let not_before = minus(now, backdate(profile.ttl)).max(authority.certificate().not_before());
     let not_after = plus(now, profile.ttl).min(end);
-    let template = Template::leaf(profile, (not_before, not_after))?;
-    let leaf = template.sign(key, authority)?;
+    let leaf = Certificate::from_der(leaf::write(profile, key, authority, (not_before, not_after))?)?;
+    check_issuer(&leaf, authority)?;
     check(&leaf, profile, key, (not_before, not_after))?;
     let chain = std::iter::once(leaf)
         .chain(authority.presented().cloned())
@@ -156,32 +153,24 @@ fn check(
     }
 }
 
-/// Certificate parameters of ours, never of a CSR's.
+/// The certificate names `authority` as its issuer, byte for byte, and its key.
+fn check_issuer(built: &Certificate, authority: &Authority) -> Result<(), IssueError> {
+    let issuer = authority.certificate();
+    if built.issuer().der != issuer.subject().der {
+        return Err(IssueError::Profile("issuer".into()));
+    }
+    if issuer.subject_key_id().is_some() && built.authority_key_id() != issuer.subject_key_id() {
+        return Err(IssueError::Profile("authority key identifier".into()));
+    }
+    Ok(())
+}
+
+/// Parameters of CA certificates of ours. Leaves are written by [`crate::leaf`].
 pub(crate) struct Template {
-    params: rcgen::CertificateParams,
+    pub(crate) params: rcgen::CertificateParams,
 }
 
 impl Template {
-    fn leaf(profile: &LeafProfile, validity: (UnixTime, UnixTime)) -> Result<Self, IssueError> {
-        let mut template = Self::new(validity);
-        let params = &mut template.params;
-        params.is_ca = rcgen::IsCa::ExplicitNoCa;
-        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
-            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        params.subject_alt_names.push(uri_san(profile.id.as_str())?);
-        for name in &profile.dns {
-            let dns = name
-                .clone()
-                .try_into()
-                .map_err(|_| IssueError::Name(name.clone()))?;
-            params.subject_alt_names.push(rcgen::SanType::DnsName(dns));
-        }
-        Ok(template)
-    }
-
     /// A CA certificate for `domain`. The subject names the key, so that no two generations share it.
     pub(crate) fn authority(
         domain: &TrustDomain,
@@ -210,7 +199,7 @@ impl Template {
         template
     }
 
-    fn new((not_before, not_after): (UnixTime, UnixTime)) -> Self {
+    pub(crate) fn new((not_before, not_after): (UnixTime, UnixTime)) -> Self {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let (not_before, not_after) = (not_before.min(END_OF_TIME), not_after.min(END_OF_TIME));
         let mut params = rcgen::CertificateParams::default();
@@ -235,10 +224,7 @@ impl Template {
         } else {
             reissue(&built, authority)?
         };
-        let issuer_key_id = authority.certificate().subject_key_id();
-        if issuer_key_id.is_some() && built.authority_key_id() != issuer_key_id {
-            return Err(IssueError::Profile("authority key identifier".into()));
-        }
+        check_issuer(&built, authority)?;
         Ok(built)
     }
 
@@ -290,14 +276,6 @@ pub(crate) fn uri_san(uri: &str) -> Result<rcgen::SanType, IssueError> {
     Ok(rcgen::SanType::URI(name))
 }
 
-/// Top bit clear so that it is positive, the next set so that the length is fixed.
 fn random_serial() -> Result<rcgen::SerialNumber, KeyError> {
-    let mut bytes = [0u8; SERIAL_BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| KeyError::Random)?;
-    if let Some(first) = bytes.first_mut() {
-        *first = (*first & 0x7f) | 0x40;
-    }
-    Ok(rcgen::SerialNumber::from_slice(&bytes))
+    Ok(rcgen::SerialNumber::from_slice(&Serials::default().next()?))
 }

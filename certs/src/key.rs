@@ -14,6 +14,8 @@ use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::der::nest;
+
 /// Smallest RSA modulus accepted anywhere, in bits (NIST SP 800-57 part 1, 112-bit strength).
 pub const MIN_RSA_BITS: usize = 2048;
 /// Largest RSA modulus accepted: verification cost grows with its square, and callers are strangers.
@@ -139,6 +141,24 @@ impl PublicKey {
     pub fn fingerprint(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, &self.spki);
         hex(digest.as_ref().get(..8).unwrap_or_default())
+    }
+
+    /// Appends the `SubjectPublicKeyInfo` in the one form of its kind (RFC 5480 §2, RFC 8410 §4, RFC 3279
+    /// §2.3.1), whatever form it was read in.
+    pub(crate) fn write_spki(&self, out: &mut Vec<u8>) {
+        const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+        if let Some((_, head, _)) = FIXED_FORMS.iter().find(|(kind, ..)| *kind == self.kind) {
+            out.extend_from_slice(head);
+            out.extend_from_slice(self.raw_bits());
+            return;
+        }
+        nest(out, 0x30, |out| {
+            out.extend_from_slice(RSA);
+            nest(out, 0x03, |out| {
+                out.push(0);
+                out.extend_from_slice(self.raw_bits());
+            });
+        });
     }
 
     /// The raw key bits (a point, or an RSAPublicKey structure), as signature checks want them.
@@ -365,17 +385,11 @@ impl rcgen::SigningKey for RcgenKey {
 /// Lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| {
-        char::from(if nibble < 10 {
-            b'0' + nibble
-        } else {
-            b'a' + nibble - 10
-        })
-    };
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'?'));
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
     }
     text
 }

@@ -13,6 +13,7 @@
 //! | [`svid`] | SVID chains, and an SVID with its key |
 //! | [`profile`] | the X509-SVID profile, rule by rule (X509-SVID §2–§4) |
 //! | [`bundle`] | trust bundles, PEM and JWKS |
+//! | [`jwt`] | JWT-SVIDs: keys, minting, validation |
 //! | [`authority`] | X.509 authorities: root, issuing, plugged in |
 //! | [`mod@issue`] | a permit's profile and a public key become a chain |
 //! | [`verify`] | path validation and SPIFFE peer verification |
@@ -27,9 +28,13 @@ pub mod csr;
 mod der;
 pub mod id;
 pub mod issue;
+mod jwk;
+pub mod jwt;
 pub mod key;
+mod leaf;
 pub mod lifetime;
 pub mod profile;
+mod serial;
 pub mod svid;
 pub mod tls;
 pub mod verify;
@@ -39,6 +44,7 @@ pub use bundle::{BundleSet, TrustBundle};
 pub use csr::Csr;
 pub use id::{ServiceAccountId, SpiffeId, TrustDomain};
 pub use issue::{LeafProfile, issue};
+pub use jwt::{JwtAuthority, JwtKey, JwtSvid};
 pub use key::{PublicKey, SigningKey};
 pub use rustls_pki_types::{CertificateDer, UnixTime};
 pub use svid::{SvidChain, X509Svid};

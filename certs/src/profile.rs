@@ -136,12 +136,13 @@ const RULES: &[Rule] = &[
 const EMPTY_NAME: [u8; 2] = [0x30, 0x00];
 
 fn uri_id(leaf: &Certificate) -> Result<SpiffeId, LeafFault> {
-    match leaf.names().uris.as_slice() {
-        [uri] => uri.parse().map_err(|fault| LeafFault::Id {
+    match (leaf.uri_id(), leaf.names().uris.as_slice()) {
+        (Some(Ok(id)), _) => Ok(id.clone()),
+        (Some(Err(fault)), [uri]) => Err(LeafFault::Id {
             uri: uri.clone(),
-            fault,
+            fault: fault.clone(),
         }),
-        uris => Err(LeafFault::UriSans { found: uris.len() }),
+        (_, uris) => Err(LeafFault::UriSans { found: uris.len() }),
     }
 }
 

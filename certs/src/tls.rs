@@ -3,6 +3,8 @@
 //! Session resumption is off everywhere: rustls does not run the verifier on a resumed session, so a
 //! peer whose root or SVID was removed would keep coming back (spiffe/spire#6715).
 
+mod web;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::bundle::{BundleSet, TrustBundle};
 use crate::id::SpiffeId;
 use crate::verify::{Expected, Role, VerifyError, verify_peer};
+pub use web::{WebCertificateError, public_server_config, web_client_config, web_identity, web_roots};
 
 /// Where the current bundles are. Asked at every handshake, so a new bundle needs no new config.
 pub trait BundleSource: Send + Sync {

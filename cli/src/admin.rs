@@ -1,12 +1,17 @@
 //! The client of the admin sockets: HTTP/1.1 over a unix socket, JSON both ways. Every call has a
 //! deadline and every answer a bound.
 
+mod lines;
+mod node;
 mod wire;
 
+pub use lines::Lines;
+pub use node::{FederatedDomain, Federation, Workload, Workloads};
 pub use wire::{
-    AgentStatus, Authorities, Authority, Bundle, CaStatus, Failure, Issuing, Readiness, Svid, TokenVerdict,
+    AgentStatus, Authorities, Authority, AuthorityKey, Bundle, CaStatus, Failure, Issuing, Readiness, Svid,
+    TokenVerdict,
 };
-use wire::{Svids, TokenQuestion};
+use wire::{RotateQuestion, Svids, TokenQuestion};
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -17,7 +22,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use signet_runtime::UnixTime;
 use tokio::net::UnixStream;
 
 use crate::fault::Fault;
@@ -180,19 +184,37 @@ impl Admin {
             .map(|all| all.svids)
     }
 
-    /// Renews now; the new SVID.
+    /// Renews the SVID of `id` now, or the only one; the new SVID.
     ///
     /// # Errors
     /// An [`AdminError`]; [`AdminError::Refused`] with the reason why there is no new one.
-    pub async fn rotate(&self) -> Result<Svid, AdminError> {
+    pub async fn rotate(&self, id: Option<&str>) -> Result<Svid, AdminError> {
+        let question =
+            id.map(|spiffe_id| serde_json::to_vec(&RotateQuestion { spiffe_id }).unwrap_or_default());
         self.call(
             "POST",
             "/v1/svids/rotate",
-            Vec::new(),
+            question.unwrap_or_default(),
             LONG_DEADLINE,
             "signet-agent",
         )
         .await
+    }
+
+    /// The workloads of a node's agent, and what they hold.
+    ///
+    /// # Errors
+    /// An [`AdminError`].
+    pub async fn workloads(&self) -> Result<Workloads, AdminError> {
+        self.get("/v1/workloads", "signet-agent").await
+    }
+
+    /// The foreign trust domains that are accepted beside our own.
+    ///
+    /// # Errors
+    /// An [`AdminError`].
+    pub async fn federation(&self) -> Result<Federation, AdminError> {
+        self.get("/v1/federation", "signet-ca or a signet-agent").await
     }
 
     /// The SVIDs of an agent, now and after every change.
@@ -207,12 +229,7 @@ impl Admin {
             let body = self.in_time(DEADLINE, self.whole(page, response)).await?;
             return Err(self.refusal(page, status, &body, "signet-agent"));
         }
-        Ok(Lines {
-            admin: self.clone(),
-            body: response.into_body(),
-            held: Vec::new(),
-            kind: std::marker::PhantomData,
-        })
+        Ok(Lines::new(self.clone(), response.into_body()))
     }
 
     async fn get<T: DeserializeOwned>(&self, page: &str, wanted: &'static str) -> Result<T, AdminError> {
@@ -312,56 +329,6 @@ impl Admin {
             socket: self.socket.clone(),
             page: page.into(),
             reason: reason.to_string(),
-        }
-    }
-}
-
-/// A stream of JSON values, one per line.
-pub struct Lines<T> {
-    admin: Admin,
-    body: Incoming,
-    held: Vec<u8>,
-    kind: std::marker::PhantomData<fn() -> T>,
-}
-
-impl<T> std::fmt::Debug for Lines<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Lines({})", self.admin.socket.display())
-    }
-}
-
-impl<T: DeserializeOwned> Lines<T> {
-    /// The next value with the time it was read; nothing when the daemon ended the stream.
-    ///
-    /// # Errors
-    /// An [`AdminError`]; the stream is over then.
-    pub async fn next(
-        &mut self,
-        clock: &dyn signet_runtime::Clock,
-    ) -> Result<Option<(T, UnixTime)>, AdminError> {
-        let page = "/v1/svids/watch";
-        loop {
-            if let Some(end) = self.held.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = self.held.drain(..=end).collect();
-                if line.iter().all(u8::is_ascii_whitespace) {
-                    continue;
-                }
-                let value = serde_json::from_slice(&line).map_err(|e| self.admin.garbled(page, &e))?;
-                return Ok(Some((value, clock.now())));
-            }
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Err(e)) => {
-                    let (socket, reason) = (self.admin.socket.clone(), e.to_string());
-                    return Err(AdminError::Closed { socket, reason });
-                }
-                Some(Ok(frame)) => self
-                    .held
-                    .extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
-            }
-            if self.held.len() > MAX_ANSWER_BYTES {
-                return Err(self.admin.garbled(page, &"a line is longer than 4 MiB"));
-            }
         }
     }
 }

@@ -37,6 +37,19 @@ pub struct Moved {
     pub sequence: u64,
     /// Its roots.
     pub roots: Vec<MovedRoot>,
+    /// Its keys for JWT-SVIDs.
+    pub jwt_keys: Vec<MovedKey>,
+}
+
+/// One key for JWT-SVIDs in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MovedKey {
+    /// Its name in token headers.
+    pub kid: String,
+    /// Whether its private half is there.
+    pub has_key: bool,
+    /// Where it stands in its life: `prepared`, `active` or `old`.
+    pub state: String,
 }
 
 /// One root in a state.
@@ -70,6 +83,14 @@ impl View for Moved {
             ]
         });
         page.table(&["root", "key", "signs"], rows.collect());
+        if !self.jwt_keys.is_empty() {
+            page.gap();
+            let rows = self.jwt_keys.iter().map(|key| {
+                let private = if key.has_key { "yes" } else { "no" };
+                vec![(&*key.kid).into(), private.into(), (&*key.state).into()]
+            });
+            page.table(&["JWT key", "key", "state"], rows.collect());
+        }
     }
 }
 
@@ -139,5 +160,6 @@ fn moved(from: String, to: String, state: &State, sequence: u64) -> Moved {
         trust_domain: state.trust_domain().to_string(),
         sequence,
         roots: state.roots().to_vec(),
+        jwt_keys: state.jwt_keys().to_vec(),
     }
 }

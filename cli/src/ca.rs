@@ -114,7 +114,7 @@ impl Ca {
             ))
         })?;
         let unusable = |e| Fault::Unanswered(format!("the CA's bundle cannot be used: {e}"));
-        let bundle = from_wire(&message).map_err(unusable)?;
+        let bundle = from_wire(&message).map_err(unusable)?.own;
         Ok(Some(NamedBundle {
             bundle,
             named_by: NamedBy::Ca,

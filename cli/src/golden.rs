@@ -1,12 +1,14 @@
 //! What every command prints, held still: the table as people see it, JSON and YAML as scripts read
 //! them. A changed JSON or YAML file is a broken promise; a changed table is not.
 
+mod node;
+
 use std::time::Duration;
 
 use signet_certs::UnixTime;
 
-use crate::admin::{Authorities, Authority, Failure, Issuing, Svid};
-use crate::authority::{Moved, MovedRoot};
+use crate::admin::{Authorities, Authority, AuthorityKey, Failure, Issuing, Svid};
+use crate::authority::{Moved, MovedKey, MovedRoot};
 use crate::dev::Ready;
 use crate::inputs::NamedBy;
 use crate::print::tests::Printed;
@@ -266,6 +268,11 @@ fn bundle_show() {
         sequence: Some(3),
         refresh_hint_seconds: Some(300),
         roots: vec![root("cafe", 3650 * DAY), root("dead", -DAY)],
+        jwt_keys: vec![bundle::ShownKey {
+            kid: "hYn6-thumbprint".into(),
+            key: "P-256".into(),
+            algorithm: "ES256".into(),
+        }],
     };
     hold("bundle-show", &shown);
 }
@@ -294,6 +301,12 @@ fn authority_show_and_move() {
             sequence: 3,
             roots,
             issuing,
+            jwt_keys: vec![AuthorityKey {
+                kid: "hYn6-thumbprint".into(),
+                key: "P-256".into(),
+                algorithm: "ES256".into(),
+                signs: true,
+            }],
         },
     );
     let roots = vec![
@@ -314,6 +327,11 @@ fn authority_show_and_move() {
         trust_domain: "cluster.local".into(),
         sequence: 3,
         roots,
+        jwt_keys: vec![MovedKey {
+            kid: "hYn6-thumbprint".into(),
+            has_key: true,
+            state: "active".into(),
+        }],
     };
     hold("authority-export", &moved);
 }
@@ -330,6 +348,7 @@ fn dev() {
         token: "/home/me/my dev/tokens/web/signet-token".into(),
         ca_metrics: "http://127.0.0.1:4002".into(),
         agent_metrics: "http://127.0.0.1:4003".into(),
+        workloads: vec!["demo/web".into()],
     };
     hold("dev", &ready);
     let line = serde_json::to_string(&ready).unwrap();

@@ -19,8 +19,8 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const MAX_PASSPHRASE_BYTES: usize = 4096;
 /// Shortest passphrase that protects a CA's key.
 const MIN_PASSPHRASE_BYTES: usize = 12;
-/// Stands for standard input where a file is asked for.
-const STDIN: &str = "-";
+/// Stands for standard input, or output, where a file is asked for.
+pub(crate) const STDIN: &str = "-";
 
 /// The certificates of a PEM file, in their order.
 ///
@@ -50,7 +50,7 @@ pub enum NamedBy {
     Ca,
     /// The roots carry its SPIFFE ID.
     Roots,
-    /// Nobody but the chain that is looked at.
+    /// Nobody but the chain or token that is looked at.
     Chain,
 }
 
@@ -94,20 +94,17 @@ fn domain_of(roots: &[Certificate]) -> Option<TrustDomain> {
         .then_some(first)
 }
 
-/// A token from a file, or from standard input for `-`, without blanks around it.
+/// A token, which is a `what`, from a file, or from standard input for `-`, without blanks around it.
 ///
 /// # Errors
 /// [`Fault::Unanswered`] when it cannot be read, is empty or too large.
-pub fn token(path: &Path) -> Result<Zeroizing<String>, Fault> {
+pub fn token(path: &Path, what: &str) -> Result<Zeroizing<String>, Fault> {
     let bytes = secret(path, MAX_TOKEN_BYTES)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Fault::Unanswered(format!("{} is not text, so it holds no token", path.display())))?;
     let token = Zeroizing::new(text.trim().to_owned());
     if token.is_empty() {
-        let text = format!(
-            "{} is empty; it should hold a service-account token",
-            path.display()
-        );
+        let text = format!("{} is empty; it should hold a {what}", path.display());
         return Err(Fault::Unanswered(text));
     }
     Ok(token)

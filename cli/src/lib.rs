@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`svid`] | request, show, verify, watch, rotate |
+//! | [`jwt`] | fetch, inspect, validate |
+//! | [`workload`], [`federation`] | who is on a node, and which foreign trust domains are accepted |
 //! | [`bundle`] | trust bundles |
 //! | [`authority`] | the CA's authorities and the encrypted backup of its state |
 //! | [`token`] | what the CA will say to a token, and the fix |
 //! | [`dev`] | a whole system as child processes, for `signet dev` and for tests |
 //! | [`admin`] | the client of the admin sockets |
-//! | [`ca`] | the client of the CA's own services |
+//! | [`ca`], `workload_api` | the clients of the CA's own services and of an agent's workload socket |
 //! | [`mod@print`], [`times`], [`fault`] | pages and contracts, times, exit codes |
 //! | [`inputs`], [`kubernetes`] | files an operator names, clusters an operator names |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
@@ -21,21 +23,28 @@ pub mod bundle;
 pub mod ca;
 pub mod dev;
 pub mod fault;
+pub mod federation;
 #[cfg(test)]
 mod golden;
 pub mod inputs;
+pub mod jwt;
 pub mod kubernetes;
 pub mod print;
 pub mod svid;
 pub mod times;
 pub mod token;
+pub mod workload;
+mod workload_api;
 
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
 use signet_runtime::{Clock, UnixTime};
 
-use args::{AuthorityCommand, BundleCommand, Cli, Command, SvidCommand, TokenCommand};
+use args::{
+    AuthorityCommand, BundleCommand, Cli, Command, FederationCommand, JwtCommand, SvidCommand, TokenCommand,
+    WorkloadCommand,
+};
 use fault::{Answer, Fault};
 use print::Printer;
 
@@ -76,12 +85,14 @@ impl Shell {
 /// A [`Fault`] when there is nothing to show; its text is for stderr.
 pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
     match cli.command {
-        Command::Svid(SvidCommand::Request(args)) => svid::request::run(args, shell).await,
-        Command::Svid(SvidCommand::Show(args)) => svid::show::run(&args, shell).await,
-        Command::Svid(SvidCommand::Verify(args)) => svid::verify::run(args, shell),
-        Command::Svid(SvidCommand::Watch(args)) => svid::watch::run(&args, shell).await,
-        Command::Svid(SvidCommand::Rotate(args)) => svid::rotate::run(&args, shell).await,
-        Command::Bundle(BundleCommand::Show(args)) => bundle::run(args, shell).await,
+        Command::Svid(command) => run_svid(command, shell).await,
+        Command::Jwt(JwtCommand::Fetch(args)) => jwt::fetch::run(&args, shell).await,
+        Command::Jwt(JwtCommand::Inspect(args)) => jwt::inspect::run(&args, shell),
+        Command::Jwt(JwtCommand::Validate(args)) => jwt::validate::run(&args, shell).await,
+        Command::Workload(WorkloadCommand::List(args)) => workload::list(&args, shell).await,
+        Command::Bundle(BundleCommand::Show(args)) => bundle::show(args, shell).await,
+        Command::Bundle(BundleCommand::Export(args)) => bundle::export(args, shell).await,
+        Command::Federation(FederationCommand::List(args)) => federation::list(&args, shell).await,
         Command::Authority(AuthorityCommand::Show(args)) => authority::show::run(&args, shell).await,
         Command::Authority(AuthorityCommand::Export(args)) => authority::export(&args, shell).await,
         Command::Authority(AuthorityCommand::Restore(args)) => authority::restore(&args, shell).await,
@@ -94,5 +105,15 @@ pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
             shell.printer.write(&String::from_utf8_lossy(&script))?;
             Ok(Answer::Yes)
         }
+    }
+}
+
+async fn run_svid(command: SvidCommand, shell: &mut Shell) -> Result<Answer, Fault> {
+    match command {
+        SvidCommand::Request(args) => svid::request::run(args, shell).await,
+        SvidCommand::Show(args) => svid::show::run(&args, shell).await,
+        SvidCommand::Verify(args) => svid::verify::run(args, shell),
+        SvidCommand::Watch(args) => svid::watch::run(&args, shell).await,
+        SvidCommand::Rotate(args) => svid::rotate::run(&args, shell).await,
     }
 }

@@ -21,7 +21,7 @@ use claims::Claims;
 use verdict::{Finding, Judge, Verdict};
 
 pub(crate) async fn run(args: &TokenCheckArgs, shell: &mut Shell) -> Result<Answer, Fault> {
-    let token = inputs::token(&args.token_file)?;
+    let token = inputs::token(&args.token_file, "service-account token")?;
     let now = shell.now();
     let claims = Claims::read(&token);
     let verdict = match (&args.admin, &args.kubeconfig) {

@@ -32,8 +32,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: Request<Incoming>) -> R
     let verb = verb(&parts.method, &route, &query);
     let label = label(&route);
     shared.counters.count(verb, label);
-    let is_review = verb == "create" && label == TOKEN_REVIEW.2;
-    if let Some(fault) = shared.faults.meet(is_review).await {
+    if let Some(fault) = shared.faults.meet(verb, label).await {
         return faulty(fault);
     }
     let call = Call {

@@ -10,6 +10,7 @@ use crate::apply::Patch;
 use crate::body::{self, Answer};
 use crate::json;
 use crate::kinds::Kind;
+use crate::pages::Page;
 use crate::query::Query;
 use crate::shared::Shared;
 use crate::status::{ApiError, FieldFault};
@@ -46,15 +47,20 @@ impl Endpoint<'_> {
         match self.verb {
             "list" => {
                 let filter = Filter::new(kind, self.namespace, self.query)?;
-                let (revision, objects) = self
+                let page = self
                     .shared
                     .store
-                    .read(|state| (state.revision(), filter.list(state)));
-                let items: Vec<Value> = objects
+                    .read(|state| Page::of(state, &filter, self.query))?;
+                let items: Vec<Value> = page
+                    .objects
                     .iter()
                     .map(|object| present(object, kind, version))
                     .collect();
-                Ok(ok(&self.list(revision, &items)))
+                let mut list = self.list(page.revision, &items);
+                if let Some(next) = page.next {
+                    json::set(&mut list, &["metadata", "continue"], next);
+                }
+                Ok(ok(&list))
             }
             "watch" => {
                 let filter = Filter::new(kind, self.namespace, self.query)?;

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Which requests a fault hits. A fault for TokenReviews goes before one for all requests.
+/// Which requests a fault hits. One for some requests goes before the one for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultScope {
     /// `create` of TokenReviews only.
     TokenReviews,
+    /// Opening of watches of any kind; those that run are not touched.
+    Watches,
+    /// Reading pods, by name or as a list; watches are not meant.
+    Pods,
     /// Every request, TokenReviews too.
     AllRequests,
 }
@@ -44,15 +48,18 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Active {
     token_reviews: Option<Fault>,
+    watches: Option<Fault>,
+    pods: Option<Fault>,
     all_requests: Option<Fault>,
 }
 
 impl Active {
-    fn hitting(&self, is_review: bool) -> Option<&Fault> {
-        let special = if is_review {
-            self.token_reviews.as_ref()
-        } else {
-            None
+    fn hitting(&self, verb: &str, resource: &str) -> Option<&Fault> {
+        let special = match (verb, resource) {
+            ("create", "tokenreviews") => self.token_reviews.as_ref(),
+            ("watch", _) => self.watches.as_ref(),
+            ("get" | "list", "pods") => self.pods.as_ref(),
+            _ => None,
         };
         special.or(self.all_requests.as_ref())
     }
@@ -70,15 +77,17 @@ impl Faults {
     pub(crate) fn set(&self, scope: FaultScope, fault: Option<Fault>) {
         self.0.send_modify(|active| match scope {
             FaultScope::TokenReviews => active.token_reviews = fault,
+            FaultScope::Watches => active.watches = fault,
+            FaultScope::Pods => active.pods = fault,
             FaultScope::AllRequests => active.all_requests = fault,
         });
     }
 
     /// Waits out hangs and delays; returns the fault the request has to end with, if there is one.
-    pub(crate) async fn meet(&self, is_review: bool) -> Option<Fault> {
+    pub(crate) async fn meet(&self, verb: &str, resource: &str) -> Option<Fault> {
         let mut active = self.0.subscribe();
         loop {
-            let fault = active.borrow_and_update().hitting(is_review).cloned();
+            let fault = active.borrow_and_update().hitting(verb, resource).cloned();
             match fault {
                 Some(Fault::Hang) => active.changed().await.ok()?,
                 Some(Fault::Delay(time)) => {
@@ -96,12 +105,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_for_reviews_goes_first() {
+    fn a_fault_for_some_requests_goes_before_the_one_for_all() {
         let active = Active {
             token_reviews: Some(Fault::Garbage),
+            watches: Some(Fault::Hang),
+            pods: Some(Fault::CloseConnection),
             all_requests: Some(Fault::InternalError),
         };
-        assert_eq!(active.hitting(true), Some(&Fault::Garbage));
-        assert_eq!(active.hitting(false), Some(&Fault::InternalError));
+        assert_eq!(active.hitting("create", "tokenreviews"), Some(&Fault::Garbage));
+        assert_eq!(active.hitting("watch", "pods"), Some(&Fault::Hang));
+        assert_eq!(active.hitting("list", "pods"), Some(&Fault::CloseConnection));
+        assert_eq!(active.hitting("create", "pods"), Some(&Fault::InternalError));
     }
 }

@@ -38,6 +38,7 @@ mod keys;
 mod kinds;
 mod kubeconfig;
 mod options;
+mod pages;
 mod patch;
 mod protobuf;
 mod query;

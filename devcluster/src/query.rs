@@ -13,6 +13,10 @@ pub(crate) struct Query {
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) dry_run: bool,
     pub(crate) field_manager: String,
+    /// Most objects of a listing; 0 for all of them.
+    pub(crate) limit: usize,
+    /// Where the page before this one ended, as its answer said; empty for the first.
+    pub(crate) next: String,
 }
 
 impl Query {
@@ -33,6 +37,8 @@ impl Query {
                 "timeoutSeconds" => query.timeout_seconds = value.parse().ok(),
                 "dryRun" => query.dry_run = value == "All",
                 "fieldManager" => query.field_manager = value,
+                "limit" => query.limit = value.parse().unwrap_or(0),
+                "continue" => query.next = value,
                 _ => {}
             }
         }

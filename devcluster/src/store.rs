@@ -6,6 +6,7 @@
 mod history;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::status::ApiError;
 pub(crate) use history::{Change, History, Past};
 
 /// Most objects kept at once; a runaway test hits this before the machine's memory.
-const MAX_OBJECTS: usize = 100_000;
+const MAX_OBJECTS: usize = 250_000;
 
 /// Most bytes of objects kept at once, counted as JSON.
 const MAX_BYTES: usize = 512 * 1024 * 1024;
@@ -79,10 +80,20 @@ impl State {
         kind: &'a Kind,
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Value>> {
-        let first = Key::new(kind, namespace.unwrap_or_default(), "");
+        let first = Bound::Included(Key::new(kind, namespace.unwrap_or_default(), ""));
+        self.list_from(kind, namespace, first)
+    }
+
+    /// As [`State::list`], from a place on.
+    pub(crate) fn list_from<'a>(
+        &'a self,
+        kind: &'a Kind,
+        namespace: Option<&'a str>,
+        first: Bound<Key>,
+    ) -> impl Iterator<Item = &'a Arc<Value>> {
         let inside = move |key: &Key| key.is_of(kind) && namespace.is_none_or(|ns| key.namespace == ns);
         self.objects
-            .range(first..)
+            .range((first, Bound::Unbounded))
             .take_while(move |(key, _)| inside(key))
             .map(|(_, stored)| &stored.object)
     }

@@ -96,8 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "corpus/bundle_jwks/empty",
         br#"{"keys":[],"spiffe_sequence":9223372036854775807}"#,
     )?;
-    let other =
-        r#"{"keys":[{"kty":"AKP","use":"x509-svid","x5c":["AA"]},{"kty":"EC","use":"jwt-svid","kid":"a"}]}"#;
+    let other = r#"{"keys":[{"kty":"AKP","use":"x509-svid","x5c":["AA"]},{"kty":"EC","use":"jwt-svid","kid":"a","crv":"P-521"}]}"#;
     write("corpus/bundle_jwks/other-kinds", other.as_bytes())
 }
 

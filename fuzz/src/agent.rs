@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use prost::Message;
+use signet_agent::attest::cgroup::parse;
 use signet_agent::config::Config;
 use signet_agent::sds::delta::Delta;
 use signet_agent::sds::sotw::Sotw;
 use signet_agent::sds::{MAX_NAMES, Machine, Step};
-use signet_agent::svids::Snapshot;
+use signet_agent::svids::{Held, Seen, Trust};
 use signet_certs::{TrustBundle, TrustDomain};
 use signet_runtime::config::from_text;
 
@@ -29,7 +30,7 @@ where
     M: Machine + Default,
     M::Request: Message + Default,
 {
-    let snapshot = snapshot();
+    let seen = seen();
     let mut machine = M::default();
     while let Some((head, rest)) = data.split_first_chunk::<2>() {
         let len = usize::from(u16::from_be_bytes(*head)).min(rest.len());
@@ -38,14 +39,14 @@ where
         let Ok(request) = M::Request::decode(request) else {
             continue;
         };
-        match machine.receive(request, &snapshot) {
+        match machine.receive(request, &seen) {
             Step::Close(closing) => {
                 assert!(!closing.text.is_empty() && closing.text.len() < 4096);
                 return;
             }
             Step::Send(_) => {
                 assert!(machine.book().awaits_answer());
-                assert!(matches!(machine.refresh(&snapshot), Step::Wait));
+                assert!(matches!(machine.refresh(&seen), Step::Wait));
             }
             Step::Wait => {}
         }
@@ -55,16 +56,23 @@ where
 }
 
 /// A bundle, and no SVID yet: no key is needed to judge names.
-fn snapshot() -> Snapshot {
+fn seen() -> Seen {
     let domain: Option<TrustDomain> = "cluster.local".parse().ok();
-    let bundle = domain.and_then(|domain| TrustBundle::from_pem(domain, ROOT.as_bytes(), 1).ok());
-    let Some(bundle) = bundle else {
+    let bundle = domain
+        .clone()
+        .and_then(|domain| TrustBundle::from_pem(domain, ROOT.as_bytes(), 1).ok());
+    let id = "spiffe://cluster.local/ns/shop/sa/cart".parse().ok();
+    let (Some(domain), Some(bundle), Some(id)) = (domain, bundle, id) else {
         panic!("the fixture is a bundle")
     };
-    Snapshot::of_bundle(
-        Arc::new(bundle),
-        "spiffe://cluster.local/ns/shop/sa/cart".parse().ok(),
-    )
+    let held = Held {
+        id,
+        hint: None,
+        verified: None,
+        status: Arc::default(),
+    };
+    let trust = Trust::new(Arc::new(bundle), Vec::new());
+    Seen::new(domain, vec![held], Arc::new(trust))
 }
 
 /// The agent's configuration file. What is accepted prints as a configuration that is accepted, and alike.
@@ -79,5 +87,29 @@ pub fn agent_config(data: &[u8]) {
     match from_text(&printed).and_then(Config::check) {
         Ok(again) => assert_eq!(again.print().as_deref(), Ok(printed.as_str())),
         Err(faults) => panic!("{printed}\nis refused: {faults}"),
+    }
+}
+
+/// The cgroups of a process. A container that is found is there to be read, and a second one beside it
+/// is never overlooked.
+pub fn cgroup(data: &[u8]) {
+    let Ok(Some(found)) = parse(data) else { return };
+    let text = String::from_utf8_lossy(data);
+    let pod = found.pod.to_string();
+    assert!(text.contains(&pod) || text.contains(&pod.replace('-', "_")));
+    assert!(text.contains(&found.id.to_string()));
+    let other = "0::/kubepods/pod00000000-0000-4000-8000-00000000000a/";
+    let forged = [
+        data.strip_suffix(b"\n").unwrap_or(data),
+        b"\n",
+        other.as_bytes(),
+        &[b'b'; 64],
+    ]
+    .concat();
+    match parse(&forged) {
+        // Only when it is the very container that was found.
+        Ok(Some(again)) => assert_eq!(again, found),
+        Ok(None) => panic!("a pod is lost"),
+        Err(_) => {}
     }
 }

@@ -9,13 +9,15 @@ mod agent;
 mod bundle;
 mod chain;
 mod csr;
+mod jwt;
 mod servers;
 mod spiffe_id;
 
-pub use agent::{agent_config, sds_delta, sds_sotw};
+pub use agent::{agent_config, cgroup, sds_delta, sds_sotw};
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
+pub use jwt::{jwt_svid, validate as validate_jwt};
 pub use servers::{ca_config, ca_state, duration, token_claims};
 pub use spiffe_id::spiffe_id;
 
@@ -55,6 +57,10 @@ pub const TARGETS: &[Target] = &[
         run: bundle_jwks,
     },
     Target {
+        name: "jwt_svid",
+        run: jwt_svid,
+    },
+    Target {
         name: "token_claims",
         run: token_claims,
     },
@@ -81,6 +87,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "agent_config",
         run: agent_config,
+    },
+    Target {
+        name: "cgroup",
+        run: cgroup,
     },
 ];
 

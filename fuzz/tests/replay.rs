@@ -113,6 +113,43 @@ fn sound_seeds_are_accepted() {
     }
 }
 
+/// Each token of the corpus has one defect, and is refused for that and nothing else.
+#[test]
+fn each_token_of_the_corpus_gives_its_own_reason() {
+    let reason = |name: &str| match name {
+        name if name.starts_with("sound") => "accepted",
+        "alg-of-another-key" => "unknown_key",
+        name if name.starts_with("alg-") || name.starts_with("hs256-") => "algorithm",
+        "typ-other" => "header",
+        name if name.starts_with("kid-") => "unknown_key",
+        "header-no-object" => "malformed",
+        name if name.starts_with("header-") => "header",
+        "exp-past" => "expired",
+        "nbf-future" | "iat-future" => "not_yet_valid",
+        "aud-wrong" => "audience",
+        "sub-of-an-unknown-domain" => "unknown_trust_domain",
+        "sub-of-another-domain" => "unknown_key",
+        name if ["exp-", "aud-", "sub-"]
+            .iter()
+            .any(|claim| name.starts_with(claim)) =>
+        {
+            "claims"
+        }
+        "signed-by-another-domain" | "payload-altered" | "signature-empty" => "signature",
+        _ => "malformed",
+    };
+    let target = signet_fuzz::target("jwt_svid").unwrap();
+    for (path, token) in seeds(target) {
+        let name = path.rsplit('/').next().unwrap();
+        let said = match signet_fuzz::validate_jwt(std::str::from_utf8(&token).unwrap()) {
+            Ok(_) => "accepted",
+            Err(fault) => fault.as_str(),
+        };
+        assert_eq!(said, reason(name), "{name}");
+    }
+    assert!(seeds(target).len() >= 40, "the whole corpus");
+}
+
 /// xorshift64*: small, and the same everywhere.
 struct Random(u64);
 

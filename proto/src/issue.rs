@@ -2,7 +2,7 @@
 
 use prost_types::value::Kind;
 use signet_certs::csr::MAX_CSR_BYTES;
-use signet_certs::{SvidChain, TrustBundle};
+use signet_certs::{SpiffeId, SvidChain, TrustBundle};
 
 use crate::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 
@@ -108,6 +108,20 @@ pub fn request(csr: String, validity_seconds: i64) -> IstioCertificateRequest {
     }
 }
 
+/// The same request, made by a node for the workload `id`.
+#[must_use]
+pub fn impersonating(mut request: IstioCertificateRequest, id: &SpiffeId) -> IstioCertificateRequest {
+    let value = prost_types::Value {
+        kind: Some(Kind::StringValue(id.to_string())),
+    };
+    request
+        .metadata
+        .get_or_insert_default()
+        .fields
+        .insert(IMPERSONATED.to_owned(), value);
+    request
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +146,13 @@ mod tests {
         assert_eq!(read(with(IMPERSONATED, Kind::StringValue(String::new()))), None);
         assert_eq!(read(with(IMPERSONATED, Kind::NumberValue(1.0))), None);
         assert_eq!(read(with("CertSigner", Kind::StringValue("x".into()))), None);
+    }
+
+    #[test]
+    fn what_a_node_asks_for_is_read_as_it_was_meant() {
+        let id: SpiffeId = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
+        let asked = parse(impersonating(request("x".into(), 60), &id)).unwrap();
+        assert_eq!(asked.impersonated.as_deref(), Some(id.as_str()));
     }
 
     #[test]

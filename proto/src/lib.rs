@@ -3,8 +3,9 @@
 //! | module | surface |
 //! |---|---|
 //! | [`issue`] | `istio.v1.auth.IstioCertificateService` |
-//! | [`authority`] | `signet.ca.v1.Authority`, our own service beside it |
+//! | [`authority`], [`mint`] | `signet.ca.v1.Authority`, our own service beside it |
 //! | [`sds`] | `envoy.service.secret.v3.SecretDiscoveryService` |
+//! | [`workload`] | `SpiffeWorkloadAPI`, the SPIFFE Workload API |
 //! | [`wire`] | generated messages, clients and servers; made by `tests/generated.rs` |
 //!
 //! Envoy's messages are a trimmed set under their published package names and field numbers; what is
@@ -21,7 +22,9 @@
 
 pub mod authority;
 pub mod issue;
+pub mod mint;
 pub mod sds;
+pub mod workload;
 
 #[path = "gen/mod.rs"]
 #[allow(
@@ -49,4 +52,9 @@ redacted_debug!(
     wire::envoy::service::discovery::v3::DiscoveryResponse,
     wire::envoy::service::discovery::v3::DeltaDiscoveryResponse,
     wire::envoy::service::discovery::v3::Resource,
+    wire::signet::ca::v1::MintJwtSvidResponse,
+    wire::X509svid,
+    wire::Jwtsvid,
+    wire::Witsvid,
+    wire::ValidateJwtsvidRequest,
 );

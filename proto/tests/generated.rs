@@ -7,9 +7,13 @@ use std::path::Path;
 const PROTOS: &[&str] = &[
     "istio_ca.proto",
     "signet_ca.proto",
+    "workload.proto",
     "envoy/service/secret/v3/sds.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
 ];
+
+/// What the agent's socket serves, for gRPC reflection.
+const ON_THE_SOCKET: &[&str] = &["workload.proto", "envoy/service/secret/v3/sds.proto"];
 
 #[test]
 fn generated_code_is_what_the_protos_say() {
@@ -24,23 +28,39 @@ fn generated_code_is_what_the_protos_say() {
             ".envoy.service.discovery.v3.DiscoveryResponse",
             ".envoy.service.discovery.v3.DeltaDiscoveryResponse",
             ".envoy.service.discovery.v3.Resource",
+            ".signet.ca.v1.MintJwtSvidResponse",
+            ".X509SVID",
+            ".JWTSVID",
+            ".WITSVID",
+            ".ValidateJWTSVIDRequest",
         ])
+        // Maps in one order, so that the same content gives the same bytes.
+        .btree_map(".X509SVIDResponse")
+        .btree_map(".X509BundlesResponse")
+        .btree_map(".JWTBundlesResponse")
         .include_file("mod.rs")
         .out_dir(out.path())
         .compile_fds(descriptors)
         .expect("code is generated");
+    let described = protox::Compiler::new([root.join("proto")])
+        .expect("a compiler")
+        .include_imports(true)
+        .open_files(ON_THE_SOCKET)
+        .expect("the protos compile")
+        .encode_file_descriptor_set();
+    fs::write(out.path().join("socket.descriptors"), described).expect("written");
     let checked_in = root.join("src/gen");
     #[expect(clippy::disallowed_methods, reason = "the one switch of this recipe")]
     let regenerate = std::env::var("SIGNET_REGENERATE").is_ok();
     for entry in fs::read_dir(out.path()).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().expect("a name");
-        let fresh = fs::read_to_string(&path).expect("text");
+        let fresh = fs::read(&path).expect("bytes");
         if regenerate {
             fs::create_dir_all(&checked_in).expect("a directory");
             fs::write(checked_in.join(name), &fresh).expect("written");
         }
-        let kept = fs::read_to_string(checked_in.join(name)).unwrap_or_default();
+        let kept = fs::read(checked_in.join(name)).unwrap_or_default();
         assert!(
             fresh == kept,
             "{} differs from its proto; run the recipe at the top of this file",

@@ -36,21 +36,23 @@ pub(crate) fn measure() -> Limit {
     let message = [7u8; 200];
     let signature = key.sign(&random, &message).expect("a signature");
     let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_key().as_ref().to_vec());
-    let median = |operation: &dyn Fn()| {
-        let mut rounds: Vec<Duration> = (0..9)
-            .map(|_| {
-                let start = thread_cpu();
-                (0..400).for_each(|_| operation());
-                (thread_cpu() - start) / 400
-            })
-            .collect();
-        rounds.sort();
-        rounds[rounds.len() / 2]
-    };
     Limit {
-        verify: median(&|| public.verify(&message, signature.as_ref()).expect("verifies")),
-        sign: median(&|| {
+        verify: per_round(&|| public.verify(&message, signature.as_ref()).expect("verifies")),
+        sign: per_round(&|| {
             let _ = key.sign(&random, &message).expect("a signature");
         }),
     }
+}
+
+/// CPU time of one operation: the median of nine rounds.
+pub(crate) fn per_round(operation: &dyn Fn()) -> Duration {
+    let mut rounds: Vec<Duration> = (0..9)
+        .map(|_| {
+            let start = thread_cpu();
+            (0..400).for_each(|_| operation());
+            (thread_cpu() - start) / 400
+        })
+        .collect();
+    rounds.sort();
+    rounds[rounds.len() / 2]
 }

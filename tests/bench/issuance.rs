@@ -38,6 +38,15 @@ impl Caller {
         }
     }
 
+    /// A node with a key of its own for `id`, which its token is not of.
+    pub(crate) fn impersonating(channel: Channel, token: &str, id: &SpiffeId) -> Self {
+        let mut caller = Self::new(channel, token, id);
+        let name = prost_types::value::Kind::StringValue(id.to_string());
+        let fields = &mut caller.request.metadata.get_or_insert_default().fields;
+        fields.insert("ImpersonatedIdentity".into(), prost_types::Value { kind: Some(name) });
+        caller
+    }
+
     /// One call.
     pub(crate) async fn call(&mut self) -> Result<(), tonic::Status> {
         let mut request = Request::new(self.request.clone());

@@ -10,7 +10,9 @@
 
 mod crypto;
 mod fanout;
+mod impersonation;
 mod issuance;
+mod parts;
 mod process;
 mod report;
 
@@ -38,18 +40,45 @@ const HERD: usize = 10_000;
 /// Connections the herd comes over: an agent per node.
 const HERD_CONNECTIONS: usize = 200;
 
+/// The parts that can be asked for by name; all of them are run when none is.
+const SECTIONS: [&str; 5] = ["parts", "issuing", "nodes", "agent", "herd"];
+
 fn main() {
     signet_tests::init();
-    let mut rows = Vec::new();
-    // CA and callers on a core each, as two machines would be; work that wanders between cores is
-    // measured as something else.
-    let pinned = process::stay_on(1);
-    if !pinned {
-        say("this machine does not let CA and callers be pinned to cores; ratios will be lower");
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = asked.iter().find(|name| !SECTIONS.contains(&name.as_str())) {
+        say(&format!("there is no section {unknown}; there are {}", SECTIONS.join(", ")));
+        return;
     }
-    runtime().block_on(issuance_on_a_core(pinned, &mut rows));
-    process::roam();
-    runtime().block_on(on_all_cores(&mut rows));
+    let wanted = |section: &str| asked.is_empty() || asked.iter().any(|name| name == section);
+    let mut rows = Vec::new();
+    if wanted("parts") {
+        say("measuring the parts of issuing in memory");
+        parts(&mut rows);
+    }
+    if wanted("issuing") {
+        // CA and callers on a core each, as two machines would be; work that wanders between cores is
+        // measured as something else.
+        let pinned = process::stay_on(1);
+        if !pinned {
+            say("this machine does not let CA and callers be pinned to cores; ratios will be lower");
+        }
+        runtime().block_on(issuance_on_a_core(pinned, &mut rows));
+        process::roam();
+    }
+    if wanted("nodes") {
+        let pinned = process::stay_on(1);
+        runtime().block_on(impersonation::measure(pinned, &mut rows));
+        process::roam();
+    }
+    if wanted("agent") {
+        say("agent: start, fan-out to 1,000 streams");
+        runtime().block_on(agent_on_all_cores(&mut rows));
+    }
+    if wanted("herd") {
+        say("herd: 10,000 workloads at once of one CA on two cores");
+        runtime().block_on(herd(&mut rows));
+    }
     report::print(&rows);
 }
 
@@ -58,6 +87,21 @@ fn runtime() -> tokio::runtime::Runtime {
         .enable_all()
         .build()
         .expect("a runtime")
+}
+
+fn parts(rows: &mut Vec<Row>) {
+    let limit = crypto::measure();
+    let parts = parts::measure(limit);
+    rows.push(row(
+        "reading a CSR, beside its verification",
+        format!("{:?}", parts.csr),
+        format!("{:?}", limit.verify),
+    ));
+    rows.push(row(
+        "making and checking a leaf, beside its signature",
+        format!("{:?}", parts.leaf),
+        format!("{:?}", limit.sign),
+    ));
 }
 
 async fn issuance_on_a_core(pinned: bool, rows: &mut Vec<Row>) {
@@ -92,14 +136,10 @@ async fn issuance_on_a_core(pinned: bool, rows: &mut Vec<Row>) {
     ));
 }
 
-async fn on_all_cores(rows: &mut Vec<Row>) {
-    say("agent: start, fan-out to 1,000 streams");
+async fn agent_on_all_cores(rows: &mut Vec<Row>) {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
     agent(&cluster, &ca, rows).await;
-    drop(ca);
-    say("herd: 10,000 workloads at once of one CA on two cores");
-    herd(rows).await;
 }
 
 /// The CA on the other core than this program.

@@ -1,5 +1,6 @@
-//! `make demo`: two workloads, two real Envoys, mutual TLS, and certificates that renew while traffic
-//! flows. Each step says in a line what it does; a step that does not hold ends it with exit code 1.
+//! `make demo`: one node, one agent, two real Envoys that it tells apart, mutual TLS between them, and
+//! certificates that renew while traffic flows. Each step says in a line what it does; a step that does
+//! not hold ends it with exit code 1.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo talks")]
 #![allow(
     clippy::panic,
@@ -7,18 +8,22 @@
     reason = "a step that does not hold ends the demo"
 )]
 
+mod node;
+
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use node::{Copies, Identity, Watched};
 use signet_runtime::shutdown::signalled;
 use signet_tests::agent::Agent;
-use signet_tests::ca::CaSetup;
+use signet_tests::cli::signet;
 use signet_tests::cluster::Cluster;
 use signet_tests::envoy::{Envoy, EnvoySetup};
 use signet_tests::load::{Load, Report};
-use signet_tests::peers;
+use signet_tests::process::program;
+use signet_tests::{nodes, peers, sds};
 use tokio::time::Instant;
 
 /// Life of the SVIDs: renewed about every half of it.
@@ -31,6 +36,7 @@ const REQUESTS_PER_SECOND: u32 = 20;
 
 const FRONTEND: &str = "spiffe://cluster.local/ns/frontend/sa/web";
 const BACKEND: &str = "spiffe://cluster.local/ns/backend/sa/api";
+const AUDIENCE: &str = "backend";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -52,41 +58,6 @@ async fn main() -> ExitCode {
     }
 }
 
-/// One workload: its agent, and how often it was seen to renew.
-struct Workload {
-    name: &'static str,
-    id: &'static str,
-    agent: Agent,
-    serials: Vec<String>,
-}
-
-impl Workload {
-    /// Looks whether it serves another SVID than before; says so in a line.
-    async fn look(&mut self, began: Instant, traffic: &Report) {
-        let serial = self.agent.serial().await;
-        if self.serials.last() == Some(&serial) {
-            return;
-        }
-        if !self.serials.is_empty() {
-            println!(
-                "   {:>4} s  {} renewed: serial {}…, {} requests so far, {} failed",
-                began.elapsed().as_secs(),
-                self.name,
-                short(&serial),
-                traffic.requests,
-                traffic.failures
-            );
-        }
-        self.serials.push(serial);
-    }
-
-    fn renewals(&self) -> u64 {
-        u64::try_from(self.serials.len())
-            .unwrap_or(u64::MAX)
-            .saturating_sub(1)
-    }
-}
-
 async fn story() {
     let began = Instant::now();
     let Some(envoy) = peers::envoy() else {
@@ -101,7 +72,7 @@ async fn story() {
         2,
         "the CA: its own root, an issuing authority below it, tokens checked by TokenReview",
     );
-    let ca = CaSetup::new(&cluster)
+    let ca = nodes::trusting(&cluster)
         .set("svid_ttl", TTL)
         .set("min_svid_ttl", "10s")
         .start()
@@ -114,72 +85,172 @@ async fn story() {
     );
     say(
         3,
-        "two workloads in two namespaces, an agent each; a key never leaves its agent but over the socket",
+        "one agent for the node: it gets an SVID for each of three accounts that have a pod there",
     );
-    let mut frontend = workload(&cluster, &ca, "frontend", "web", FRONTEND).await;
-    let mut backend = workload(&cluster, &ca, "backend", "api", BACKEND).await;
+    let copies = Copies::new();
+    let identities = [
+        identity(
+            "frontend",
+            ("frontend", "web"),
+            copies.of(&envoy, "envoy-frontend").await,
+        ),
+        identity(
+            "backend",
+            ("backend", "api"),
+            copies.of(&envoy, "envoy-backend").await,
+        ),
+        identity("tools", ("tools", "cli"), program("signet")),
+    ];
+    let agent = node::start(&cluster, &ca, TTL, &identities).await;
+    let [frontend, backend, _] = &identities;
     say(
         4,
-        "two real Envoys take `default` and `ROOTCA` over SDS; each accepts only the other's SPIFFE ID",
+        "two real Envoys on the agent's one socket: the kernel says which program asks, each gets its own",
     );
-    let server = EnvoySetup::new(&envoy, "backend", backend.agent.socket())
+    let server = EnvoySetup::new(&backend.executable, backend.name, agent.socket())
         .server("in", Some(FRONTEND))
         .start()
         .await;
     let address = server.listener("in").await;
-    let client = EnvoySetup::new(&envoy, "frontend", frontend.agent.socket())
+    let client = EnvoySetup::new(&frontend.executable, frontend.name, agent.socket())
         .client("out", &address, Some(BACKEND))
         .start()
         .await;
-    let entrance = client.listener("out").await;
+    who_is_there(&agent).await;
     say(
         5,
-        "a steady stream of requests through both, each over a new mutual TLS connection",
+        "the same socket for others: a stranger gets nothing; a third program gets a token over the Workload API",
     );
+    stranger(&agent).await;
+    token(&agent, &copies).await;
+    say(
+        6,
+        "a steady stream of requests through both Envoys, each over a new mutual TLS connection",
+    );
+    let entrance = client.listener("out").await;
     let load = Load::start(&entrance, REQUESTS_PER_SECOND);
     load.more(u64::from(REQUESTS_PER_SECOND)).await;
     say(
-        6,
+        7,
         "SVIDs live one minute here (24 hours by default), so that renewals happen in front of you",
     );
+    let mut watched = [Watched::new(frontend), Watched::new(backend)];
+    renewals(&mut watched, &agent, &load, began).await;
+    load.more(u64::from(REQUESTS_PER_SECOND)).await;
+    let traffic = load.stop().await;
+    close(&watched, &traffic, &[&server, &client]).await;
+}
+
+fn identity(
+    name: &'static str,
+    (namespace, account): (&'static str, &'static str),
+    executable: std::path::PathBuf,
+) -> Identity {
+    Identity {
+        name,
+        namespace,
+        account,
+        executable,
+    }
+}
+
+/// The agent tells which program is which workload.
+async fn who_is_there(agent: &Agent) {
+    let admin = agent.admin().socket().display().to_string();
+    let page = signet(&["workload", "list", "--admin", &admin, "-o", "json"])
+        .await
+        .good()
+        .json();
+    let lines = node::clients(&page);
+    assert_eq!(lines.len(), 2, "both Envoys, and nobody else: {page}");
+    for line in lines {
+        println!("      {line}");
+    }
+}
+
+/// This very program is no workload, whoever runs it.
+async fn stranger(agent: &Agent) {
+    match sds::fetch(&agent.socket(), "default").await {
+        Ok(_) => panic!("a program that no rule names got a key"),
+        Err(status) => {
+            assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
+            println!(
+                "      this demo, run by the same user, asks as well: {}",
+                status.message()
+            );
+        }
+    }
+}
+
+/// `signet` itself is a workload here: it gets a token and has it checked.
+async fn token(agent: &Agent, copies: &Copies) {
+    let socket = agent.socket().display().to_string();
+    let file = copies.file("token").display().to_string();
+    let fetch = [
+        "jwt",
+        "fetch",
+        "--socket",
+        &socket,
+        "--audience",
+        AUDIENCE,
+        "--out",
+        &file,
+    ];
+    signet(&fetch).await.good();
+    let validate = [
+        "jwt",
+        "validate",
+        &file,
+        "--socket",
+        &socket,
+        "--audience",
+        AUDIENCE,
+    ];
+    let verdict = signet(&[&validate[..], &["-o", "json"]].concat())
+        .await
+        .good()
+        .json();
+    println!(
+        "      `signet jwt fetch --audience {AUDIENCE}`: a token of {}, ends {}",
+        text(&verdict["spiffe_id"]),
+        text(&verdict["expires_at"])
+    );
+    let other = [
+        "jwt",
+        "validate",
+        &file,
+        "--socket",
+        &socket,
+        "--audience",
+        "somebody-else",
+    ];
+    let refused = signet(&other).await;
+    assert_eq!(
+        refused.code, 1,
+        "a token for one audience passed for another: {refused:?}"
+    );
+    println!("      the same token for another audience: refused");
+}
+
+/// Waits for the renewals, and ends at the first request that fails.
+async fn renewals(watched: &mut [Watched], agent: &Agent, load: &Load, began: Instant) {
     let deadline = Instant::now() + PATIENCE;
-    while frontend.renewals() < RENEWALS || backend.renewals() < RENEWALS {
+    while watched.iter().any(|one| one.renewals() < RENEWALS) {
         assert!(
             Instant::now() < deadline,
             "no {RENEWALS} renewals of each workload within {PATIENCE:?}"
         );
         let traffic = load.report();
         assert_eq!(traffic.failures, 0, "requests failed: {:?}", traffic.words);
-        frontend.look(began, &traffic).await;
-        backend.look(began, &traffic).await;
+        for one in watched.iter_mut() {
+            one.look(agent, began, &traffic).await;
+        }
         tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    load.more(u64::from(REQUESTS_PER_SECOND)).await;
-    let traffic = load.stop().await;
-    close(&[&frontend, &backend], &traffic, &[&server, &client]).await;
-}
-
-async fn workload(
-    cluster: &Cluster,
-    ca: &signet_tests::ca::Ca,
-    namespace: &'static str,
-    account: &str,
-    id: &'static str,
-) -> Workload {
-    let agent = Agent::start(cluster, ca, namespace, account, TTL).await;
-    let svid = agent.svid().await;
-    assert_eq!(svid["spiffe_id"], id, "the CA named another identity");
-    println!("      {id}, serial {}…", short(text(&svid["serial"])));
-    Workload {
-        name: namespace,
-        id,
-        agent,
-        serials: Vec::new(),
     }
 }
 
 /// The closing table, and what must hold.
-async fn close(workloads: &[&Workload], traffic: &Report, envoys: &[&Envoy]) {
+async fn close(workloads: &[Watched], traffic: &Report, envoys: &[&Envoy]) {
     println!();
     println!("{:<44} {:>12} {:>9}", "IDENTITY", "SERIALS SEEN", "RENEWALS");
     for workload in workloads {
@@ -216,7 +287,7 @@ async fn close(workloads: &[&Workload], traffic: &Report, envoys: &[&Envoy]) {
 }
 
 fn say(step: u32, what: &str) {
-    println!("{step}/6   {what}");
+    println!("{step}/7   {what}");
 }
 
 fn short(serial: &str) -> &str {

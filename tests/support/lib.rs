@@ -8,6 +8,8 @@
 //! | [`admin`], [`metrics`], [`http`] | what they say of themselves |
 //! | [`client`], [`csrs`], [`plugged`], [`openssl`] | a CA client that can misbehave, and what it sends |
 //! | [`sds`], [`envoy`], [`mesh`], [`tls`], [`load`] | the real peer, what it serves, and traffic through it |
+//! | [`nodes`] | node agents, and what they ask for |
+//! | [`spiffe`], [`workload`] | workloads on SPIFFE libraries that others wrote, an agent that attests them, and a client without manners |
 //! | [`kube`] | a real kube-apiserver, and signet installed in it from `deploy/` |
 //! | [`peers`], [`strace`], [`leaks`] | optional peers and skips, faults by the kernel, a search for secrets |
 //!
@@ -33,16 +35,20 @@ pub mod http;
 pub mod kube;
 pub mod leaks;
 pub mod load;
+pub mod local;
 pub mod mesh;
 pub mod metrics;
+pub mod nodes;
 pub mod openssl;
 pub mod peers;
 pub mod plugged;
 pub mod process;
 pub mod sds;
+pub mod spiffe;
 pub mod strace;
 pub mod tls;
 pub mod wait;
+pub mod workload;
 
 /// Installs the one crypto provider. Any number of times, from any thread.
 pub fn init() {

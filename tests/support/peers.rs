@@ -42,6 +42,26 @@ pub fn envoy() -> Option<PathBuf> {
     found
 }
 
+/// A Python with the SPIFFE library, or nothing after noting the skip.
+#[must_use]
+pub fn python() -> Option<PathBuf> {
+    let found = env("SIGNET_PYTHON").map(PathBuf::from);
+    if found.is_none() {
+        skip("no SPIFFE library for Python: SIGNET_PYTHON is not set (scripts/spiffe-python.sh prints what to set it to)");
+    }
+    found
+}
+
+/// The client on go-spiffe, or nothing after noting the skip.
+#[must_use]
+pub fn go_client() -> Option<PathBuf> {
+    let found = env("SIGNET_GO_CLIENT").map(PathBuf::from);
+    if found.is_none() {
+        skip("no client on go-spiffe: SIGNET_GO_CLIENT is not set (scripts/spiffe-go.sh prints what to set it to)");
+    }
+    found
+}
+
 /// Whether `command` runs and succeeds here; if not, the skip is noted with `why`.
 #[must_use]
 pub fn can(command: &[&str], why: &str) -> bool {

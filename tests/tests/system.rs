@@ -10,6 +10,7 @@
 
 mod system {
     mod agent;
+    mod attestation;
     mod ca_bounds;
     mod ca_crash;
     mod ca_csrs;
@@ -24,5 +25,8 @@ mod system {
     mod dev;
     mod envoy;
     mod house;
+    mod impersonation;
     mod leaks;
+    mod spiffe_clients;
+    mod workload_api;
 }

@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use super::failure::FailureKind;
 use crate::config::Ca;
 use crate::metrics::Metrics;
+use crate::svids::Trust;
 
 /// Bound of TCP connect and TLS handshake together. A CA on the same network answers in milliseconds.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
@@ -78,16 +79,16 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Dials `ca`, following its root file and `bundles`.
+    /// Dials `ca`, following its root file and the bundles.
     #[must_use]
     pub fn new(
         ca: Arc<Ca>,
         domain: TrustDomain,
-        bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
+        trust: watch::Receiver<Option<Arc<Trust>>>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let roots = Arc::new(Mutex::new(DialRoots::new(&ca, domain, bundles, metrics)));
+        let roots = Arc::new(Mutex::new(DialRoots::new(&ca, domain, trust, metrics)));
         Self { ca, roots, clock }
     }
 
@@ -170,7 +171,8 @@ struct DialRoots {
     from_file: Option<TrustBundle>,
     file_is_newer: bool,
     bundle_was_refused: bool,
-    bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
+    bundle: Option<Arc<TrustBundle>>,
+    trust: watch::Receiver<Option<Arc<Trust>>>,
     metrics: Metrics,
     last_fault: Option<String>,
 }
@@ -179,7 +181,7 @@ impl DialRoots {
     fn new(
         ca: &Ca,
         domain: TrustDomain,
-        bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
+        trust: watch::Receiver<Option<Arc<Trust>>>,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -188,7 +190,8 @@ impl DialRoots {
             from_file: None,
             file_is_newer: false,
             bundle_was_refused: false,
-            bundles,
+            bundle: None,
+            trust,
             metrics,
             last_fault: None,
         }
@@ -197,7 +200,7 @@ impl DialRoots {
     /// The roots, and how to call them in an error.
     fn current(&mut self) -> Result<(TrustBundle, String), String> {
         self.follow();
-        let newest = self.bundles.borrow().clone();
+        let newest = self.bundle.clone();
         let path = self.file.path().display();
         match (newest, &self.from_file) {
             (Some(bundle), Some(file)) if self.file_is_newer && self.bundle_was_refused => {
@@ -226,8 +229,19 @@ impl DialRoots {
     /// Looks for a newer bundle and for new contents of the file, and notes which came last. Contents
     /// that cannot be read leave the last good ones in force.
     fn follow(&mut self) {
-        if self.bundles.has_changed().unwrap_or(false) {
-            self.bundles.mark_unchanged();
+        let newest = self
+            .trust
+            .borrow()
+            .as_ref()
+            .and_then(|trust| trust.own())
+            .cloned();
+        let same = match (&newest, &self.bundle) {
+            (Some(newest), Some(known)) => Arc::ptr_eq(newest, known),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.bundle = newest;
             self.file_is_newer = false;
             self.bundle_was_refused = false;
         }
@@ -286,7 +300,7 @@ mod tests {
             .clone()
     }
 
-    fn roots(file: &Path) -> (DialRoots, watch::Sender<Option<Arc<TrustBundle>>>) {
+    fn roots(file: &Path) -> (DialRoots, watch::Sender<Option<Arc<Trust>>>) {
         let (newest, bundles) = watch::channel(None);
         let ca = Ca {
             host: "ca".into(),
@@ -311,7 +325,7 @@ mod tests {
         let (mut roots, newest) = roots(&file);
         assert!(roots.current().unwrap().1.starts_with("the roots in "));
         let bundle = TrustBundle::new("cluster.local".parse().unwrap(), vec![old.clone()], 4).unwrap();
-        newest.send_replace(Some(Arc::new(bundle)));
+        newest.send_replace(Some(Arc::new(Trust::new(Arc::new(bundle), Vec::new()))));
         assert_eq!(roots.current().unwrap().1, "the bundle (sequence 4)");
         roots.bundle_was_refused = true;
         assert_eq!(
@@ -331,7 +345,7 @@ mod tests {
         assert!(told.starts_with("the bundle (sequence 4) and "), "{told}");
         assert_eq!(both.roots().len(), 2);
         let newer = TrustBundle::new("cluster.local".parse().unwrap(), vec![new], 5).unwrap();
-        newest.send_replace(Some(Arc::new(newer)));
+        newest.send_replace(Some(Arc::new(Trust::new(Arc::new(newer), Vec::new()))));
         assert_eq!(roots.current().unwrap().1, "the bundle (sequence 5)");
     }
 

@@ -11,14 +11,16 @@ use tonic::Code;
 
 use super::{Closing, MAX_NAMES, Notice};
 use crate::ca_client::bounded;
-use crate::secrets::{Encoded, Resolved, SecretName, resolve};
-use crate::svids::Snapshot;
+use crate::secrets::{ALL, Encoded, Resolved, resolve};
+use crate::svids::Seen;
 
 /// A resource's version; stands for its bytes.
 pub type Version = Arc<str>;
 
 /// Most of a name that is shown.
 const SHOWN: usize = 200;
+/// Most of its own identities that a workload is told beside a refusal: the text travels in a header.
+const MOST_TOLD: usize = 3;
 
 /// The state of one stream.
 #[derive(Debug, Default)]
@@ -171,27 +173,31 @@ impl Book {
         self.unanswered.is_some()
     }
 
-    /// Looks every name up in `snapshot`.
+    /// Looks every name up in what is `seen`.
     #[must_use]
-    pub fn look<'a>(&self, snapshot: &'a Snapshot) -> Look<'a> {
+    pub fn look<'a>(&self, seen: &'a Seen) -> Look<'a> {
         let mut look = Look::default();
-        let mut ready: Vec<(SecretName, String, &Encoded)> = Vec::new();
+        let mut ready: Vec<(u8, String, &Encoded)> = Vec::new();
         for (name, sent) in &self.names {
-            match resolve(name, snapshot.domain(), snapshot.identity()) {
-                Resolved::Ours(secret) => {
-                    if let Some(encoded) = snapshot.secrets().get(secret)
-                        && sent.as_ref() != Some(encoded.version())
-                        && self.rejected.get(name) != Some(encoded.version())
-                    {
-                        ready.push((secret, name.clone(), encoded));
-                    }
+            let (rank, encoded) = match resolve(name, seen) {
+                Resolved::Roots(encoded) => (u8::from(name == ALL), encoded),
+                Resolved::Pair(encoded) => (2, encoded),
+                Resolved::Awaited => continue,
+                Resolved::Impossible => {
+                    look.refused.push((name.clone(), no_such_name(name)));
+                    continue;
                 }
-                Resolved::Undecided => {}
-                Resolved::Impossible => look.refused.push((name.clone(), no_such_name(name))),
-                Resolved::NotYours => look.refused.push((name.clone(), not_yours(name, snapshot))),
+                Resolved::NotYours => {
+                    look.refused.push((name.clone(), not_yours(name, seen)));
+                    continue;
+                }
+            };
+            let rejected = self.rejected.get(name) == Some(encoded.version());
+            if sent.as_ref() != Some(encoded.version()) && !rejected {
+                ready.push((rank, name.clone(), encoded));
             }
         }
-        ready.sort_by_key(|(secret, ..)| *secret);
+        ready.sort_by_key(|(rank, ..)| *rank);
         look.ready = ready
             .into_iter()
             .map(|(_, name, encoded)| (name, encoded))
@@ -307,8 +313,8 @@ pub fn check_type(type_url: &str) -> Result<(), Closing> {
 
 fn no_such_name(name: &str) -> Closing {
     let text = format!(
-        "no secret is called {:?}; there are \"default\", \"ROOTCA\", \"ALL\", the SPIFFE ID of this workload and \
-         its trust domain's",
+        "no secret is called {:?}; there are \"default\", \"ROOTCA\", \"ALL\", the SPIFFE IDs of this workload, of \
+         its trust domain and of those it federates with",
         shown(name)
     );
     Closing {
@@ -318,11 +324,14 @@ fn no_such_name(name: &str) -> Closing {
     }
 }
 
-fn not_yours(name: &str, snapshot: &Snapshot) -> Closing {
-    let own = snapshot
-        .identity()
-        .map_or_else(String::new, |own| format!("; it has {own}"));
-    let text = format!("this workload may not have {}{own}", shown(name));
+fn not_yours(name: &str, seen: &Seen) -> Closing {
+    let own = seen.svids.iter().take(MOST_TOLD).map(|held| held.id.as_str());
+    let own: Vec<&str> = own.collect();
+    let text = format!(
+        "this workload may not have {}; it has {}",
+        shown(name),
+        own.join(", ")
+    );
     Closing {
         code: Code::PermissionDenied,
         reason: "not_yours",

@@ -7,8 +7,9 @@ use signet_proto::wire::envoy::service::discovery::v3::{
 };
 
 use super::book::{Book, check_type};
+use super::streams::StreamKind;
 use super::{Closing, MAX_NAMES, Machine, Step};
-use crate::svids::Snapshot;
+use crate::svids::Seen;
 
 /// One stream.
 #[derive(Debug, Default)]
@@ -20,24 +21,20 @@ pub struct Delta {
 impl Machine for Delta {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
-    const KIND: &'static str = "delta";
+    const KIND: StreamKind = StreamKind::Delta;
 
-    fn receive(
-        &mut self,
-        request: DeltaDiscoveryRequest,
-        snapshot: &Snapshot,
-    ) -> Step<DeltaDiscoveryResponse> {
+    fn receive(&mut self, request: DeltaDiscoveryRequest, seen: &Seen) -> Step<DeltaDiscoveryResponse> {
         let first = self
             .book
             .begin(request.node.as_ref().map(|node| node.id.as_str()));
         match self.take(request, first) {
-            Ok(()) => self.refresh(snapshot),
+            Ok(()) => self.refresh(seen),
             Err(closing) => Step::Close(closing),
         }
     }
 
-    fn refresh(&mut self, snapshot: &Snapshot) -> Step<DeltaDiscoveryResponse> {
-        let look = self.book.look(snapshot);
+    fn refresh(&mut self, seen: &Seen) -> Step<DeltaDiscoveryResponse> {
+        let look = self.book.look(seen);
         for (name, closing) in look.refused {
             self.book.refuse(&name, closing);
             if !self.removed.contains(&name) && self.removed.len() < MAX_NAMES {

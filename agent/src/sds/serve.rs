@@ -1,38 +1,59 @@
-//! Drives one stream: waits for a message, a snapshot, the end of patience or shutdown, and does what
-//! the machine says. It needs no task and no queue of its own: the connection polls it.
+//! Drives one stream: waits for a message, a change, the end of patience, of the client's entitlement or
+//! of the agent, and does what the machine says. It needs no task and no queue of its own: the connection polls it.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use super::streams::Entry;
 use super::{Closing, MAX_REQUEST_BYTES, Machine, PATIENCE, Step, status};
+use crate::attest::{AttestError, Attestor, Peer, Workload};
 use crate::ca_client::bounded;
-use crate::rotator::Status as RotationStatus;
-use crate::svids::Reader;
+use crate::svids::View;
 
 /// The answers of one stream.
 pub type Responses<M> = Pin<Box<dyn Stream<Item = Result<<M as Machine>::Response, Status>> + Send>>;
 
-/// What a stream listens to besides its client.
-pub struct Ways {
-    /// The shelf.
-    pub snapshots: Reader,
-    /// Why there is no SVID, if there is none.
-    pub status: watch::Receiver<Arc<RotationStatus>>,
-    /// The word that ends it.
+/// Whose stream it is, and what it listens to besides its messages.
+pub struct Client {
+    /// What it may see.
+    pub view: View,
+    /// Who says what it may have.
+    pub attestor: Attestor,
+    /// The process.
+    pub peer: Peer,
+    /// What it was attested as.
+    pub workload: Arc<Workload>,
+    /// The word that ends the stream.
     pub shutdown: CancellationToken,
 }
+
+impl Client {
+    /// Whether its entitlement still holds: before each message.
+    pub(crate) fn recheck(&self) -> Result<(), Closing> {
+        Ok(self.attestor.recheck(&self.peer, &self.workload)?)
+    }
+
+    /// The end of the process or of what it may have. Made once: a wait for it keeps its place.
+    pub(crate) fn ended(&self) -> Ended {
+        let (attestor, peer, workload) = (self.attestor.clone(), self.peer.clone(), self.workload.clone());
+        Box::pin(async move { attestor.ended(&peer, &workload).await })
+    }
+}
+
+/// A wait for the end of a client's entitlement.
+pub(crate) type Ended = Pin<Box<dyn Future<Output = AttestError> + Send>>;
 
 struct Live<M: Machine> {
     machine: M,
     incoming: Streaming<M::Request>,
-    ways: Ways,
+    client: Client,
+    ended: Ended,
     entry: Entry,
     patience_ends: Option<Instant>,
 }
@@ -41,13 +62,14 @@ struct Live<M: Machine> {
 pub fn responses<M: Machine>(
     machine: M,
     incoming: Streaming<M::Request>,
-    ways: Ways,
+    client: Client,
     entry: Entry,
 ) -> Responses<M> {
     let live = Live {
         machine,
         incoming,
-        ways,
+        ended: client.ended(),
+        client,
         entry,
         patience_ends: None,
     };
@@ -61,6 +83,16 @@ pub fn responses<M: Machine>(
     }))
 }
 
+/// What a stream waited for.
+enum Heard<R> {
+    Message(R),
+    Change,
+    TooLong,
+    Fault(Closing),
+    Shutdown,
+    End,
+}
+
 enum Next<R> {
     Send(R),
     Fail(Closing),
@@ -70,53 +102,59 @@ enum Next<R> {
 impl<M: Machine> Live<M> {
     async fn next(&mut self) -> Next<M::Response> {
         loop {
-            let patience_ends = self.patience_ends;
-            let step = tokio::select! {
-                biased;
-                () = self.ways.shutdown.cancelled() => return Next::Fail(shutting_down()),
-                message = self.incoming.message() => match message {
-                    Ok(Some(request)) => {
-                        // Not marked as seen: a message that is ignored must not hide a change.
-                        let snapshot = Arc::clone(&self.ways.snapshots.borrow());
-                        self.machine.receive(request, &snapshot)
-                    }
-                    Ok(None) => return Next::End,
-                    Err(error) => match unreadable(&error) {
-                        Some(closing) => Step::Close(closing),
-                        None => {
-                            // Envoy's end arrives as a broken pipe: the normal end of a stream.
-                            tracing::debug!(%error, "sds stream ended by its client");
-                            return Next::End;
-                        }
-                    },
-                },
-                changed = self.ways.snapshots.changed() => {
-                    if changed.is_err() {
-                        return Next::Fail(shutting_down());
-                    }
-                    let snapshot = Arc::clone(&self.ways.snapshots.borrow_and_update());
-                    self.machine.refresh(&snapshot)
-                }
-                () = tokio::time::sleep_until(patience_ends.unwrap_or_else(Instant::now)),
-                    if patience_ends.is_some() =>
-                {
-                    let cause = self.ways.status.borrow().cause();
+            let step = match self.wait().await {
+                Heard::Message(request) => self.machine.receive(request, &self.client.view.current()),
+                Heard::Change => self.machine.refresh(&self.client.view.current()),
+                Heard::TooLong => {
+                    let cause = self.client.view.current().cause();
                     Step::Close(self.machine.book().give_up(&cause))
                 }
+                Heard::Fault(closing) => Step::Close(closing),
+                Heard::Shutdown => return Next::Fail(shutting_down()),
+                Heard::End => return Next::End,
             };
             self.entry.update(self.machine.book());
             self.be_patient();
             match step {
-                Step::Send(response) => {
-                    self.entry.pushed();
-                    return Next::Send(response);
-                }
-                Step::Close(closing) => {
-                    self.entry.refused(&closing, self.machine.book().node());
-                    return Next::Fail(closing);
-                }
+                Step::Send(response) => match self.client.recheck() {
+                    Ok(()) => {
+                        self.entry.pushed();
+                        return Next::Send(response);
+                    }
+                    Err(closing) => return self.refuse(closing),
+                },
+                Step::Close(closing) => return self.refuse(closing),
                 Step::Wait => {}
             }
+        }
+    }
+
+    fn refuse(&mut self, closing: Closing) -> Next<M::Response> {
+        self.entry.refused(&closing, self.machine.book().node());
+        Next::Fail(closing)
+    }
+
+    async fn wait(&mut self) -> Heard<M::Request> {
+        let patience_ends = self.patience_ends;
+        tokio::select! {
+            biased;
+            () = self.client.shutdown.cancelled() => Heard::Shutdown,
+            gone = &mut self.ended => Heard::Fault(gone.into()),
+            message = self.incoming.message() => match message {
+                Ok(Some(request)) => Heard::Message(request),
+                Ok(None) => Heard::End,
+                Err(error) => match unreadable(&error) {
+                    Some(closing) => Heard::Fault(closing),
+                    None => {
+                        // Envoy's end arrives as a broken pipe: the normal end of a stream.
+                        tracing::debug!(%error, "sds stream ended by its client");
+                        Heard::End
+                    }
+                },
+            },
+            () = self.client.view.changed() => Heard::Change,
+            () = tokio::time::sleep_until(patience_ends.unwrap_or_else(Instant::now)),
+                if patience_ends.is_some() => Heard::TooLong,
         }
     }
 
@@ -156,7 +194,9 @@ fn unreadable(error: &Status) -> Option<Closing> {
     }
 }
 
-fn shutting_down() -> Closing {
+/// The end of every stream at the end of the agent.
+#[must_use]
+pub fn shutting_down() -> Closing {
     let text = "the agent is shutting down; secrets stay valid, connect again".to_owned();
     Closing {
         code: Code::Unavailable,

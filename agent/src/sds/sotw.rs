@@ -6,8 +6,9 @@ use signet_proto::wire::envoy::service::discovery::v3::{DiscoveryRequest, Discov
 use tonic::Code;
 
 use super::book::{Answer, Book, check_type};
+use super::streams::StreamKind;
 use super::{Closing, Machine, Step};
-use crate::svids::Snapshot;
+use crate::svids::Seen;
 
 /// One stream.
 #[derive(Debug, Default)]
@@ -18,21 +19,21 @@ pub struct Sotw {
 impl Machine for Sotw {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
-    const KIND: &'static str = "sotw";
+    const KIND: StreamKind = StreamKind::Sotw;
 
-    fn receive(&mut self, request: DiscoveryRequest, snapshot: &Snapshot) -> Step<DiscoveryResponse> {
+    fn receive(&mut self, request: DiscoveryRequest, seen: &Seen) -> Step<DiscoveryResponse> {
         let first = self
             .book
             .begin(request.node.as_ref().map(|node| node.id.as_str()));
         match self.take(request, first) {
-            Ok(true) => self.refresh(snapshot),
+            Ok(true) => self.refresh(seen),
             Ok(false) => Step::Wait,
             Err(closing) => Step::Close(closing),
         }
     }
 
-    fn refresh(&mut self, snapshot: &Snapshot) -> Step<DiscoveryResponse> {
-        let mut look = self.book.look(snapshot);
+    fn refresh(&mut self, seen: &Seen) -> Step<DiscoveryResponse> {
+        let mut look = self.book.look(seen);
         if !look.refused.is_empty() {
             return Step::Close(look.refused.swap_remove(0).1);
         }

@@ -1,4 +1,7 @@
-//! The table of open streams: bounds on how many there are, and what an operator sees of them.
+//! The table of open streams, SDS and Workload API alike: bounds on how many there are, and what an
+//! operator sees of them.
+
+mod counts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,26 +12,74 @@ use tonic::Code;
 
 use super::book::Book;
 use super::{Closing, Notice};
-use crate::metrics::{Kind, Metrics};
+use crate::attest::{Peer, Subject, Workload};
+use crate::metrics::Metrics;
 use crate::quiet::Quiet;
-use crate::workload_socket::Peer;
+use counts::Counts;
 
 /// Most streams open at once. A node has hundreds of Envoys with two or three streams each.
 const MAX_STREAMS: usize = 16_384;
-/// Most streams open at once for one process.
-const MAX_STREAMS_PER_PID: usize = 4_096;
+/// Most streams open at once for one process, or for all processes of one pod.
+const MAX_STREAMS_PER_WORKLOAD: usize = 4_096;
+
+/// What a stream carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamKind {
+    /// SDS, state of the world.
+    Sotw,
+    /// SDS, incremental.
+    Delta,
+    /// X.509-SVIDs of the Workload API.
+    X509Svid,
+    /// X.509 bundles of the Workload API.
+    X509Bundles,
+    /// JWT bundles of the Workload API.
+    JwtBundles,
+}
+
+impl StreamKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Sotw,
+        Self::Delta,
+        Self::X509Svid,
+        Self::X509Bundles,
+        Self::JwtBundles,
+    ];
+
+    /// A short word that stays the same.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sotw => "sotw",
+            Self::Delta => "delta",
+            Self::X509Svid => "x509_svid",
+            Self::X509Bundles => "x509_bundles",
+            Self::JwtBundles => "jwt_bundles",
+        }
+    }
+
+    /// Whether it is SDS, as against the Workload API: the two are counted apart.
+    #[must_use]
+    pub fn is_sds(self) -> bool {
+        matches!(self, Self::Sotw | Self::Delta)
+    }
+}
 
 /// One stream, as an operator sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct StreamInfo {
-    /// `sotw` or `delta`.
-    pub kind: &'static str,
+    /// What it carries.
+    pub kind: StreamKind,
     /// What the client calls itself; not proven.
     pub node: String,
     /// Its user, by the kernel's word.
     pub uid: u32,
     /// Its process, by the kernel's word.
     pub pid: Option<i32>,
+    /// What it was attested as, as text; nothing while that is not known.
+    pub workload: Option<String>,
     /// What it asks for.
     pub names: Vec<String>,
     /// Version of the last push.
@@ -37,6 +88,9 @@ pub struct StreamInfo {
     pub acked: Option<String>,
     /// Its last rejection.
     pub last_nack: Option<String>,
+    /// What it was attested as.
+    #[serde(skip)]
+    pub attested: Option<Arc<Workload>>,
 }
 
 /// The table.
@@ -50,8 +104,30 @@ pub struct Streams {
 struct Table {
     next: u64,
     streams: BTreeMap<u64, StreamInfo>,
-    per_pid: BTreeMap<i32, usize>,
+    shares: Counts<Share>,
     quiet: Quiet<(i32, &'static str)>,
+}
+
+/// Who a bound is kept for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    Process(i32),
+    Pod(String),
+}
+
+/// A workload as text, for the table and the log.
+#[must_use]
+pub fn workload_text(subject: &Subject) -> String {
+    match subject {
+        Subject::Own => "own".into(),
+        Subject::Pod {
+            namespace, name, uid, ..
+        } => format!("pod {namespace}/{name} ({uid})"),
+        Subject::Process { uid, executable } => match executable {
+            Some(path) => format!("process {} of user {uid}", path.display()),
+            None => format!("process of user {uid}"),
+        },
+    }
 }
 
 impl Streams {
@@ -64,42 +140,37 @@ impl Streams {
         })
     }
 
-    /// Enters a stream of `peer`.
+    /// Enters a stream of `peer`, before anything is known of it but its process.
     ///
     /// # Errors
-    /// When a bound is reached.
-    pub fn open(self: &Arc<Self>, kind: &'static str, peer: Peer) -> Result<Entry, Closing> {
+    /// When a bound is reached; it is counted and logged here.
+    pub fn open(self: &Arc<Self>, kind: StreamKind, peer: &Peer) -> Result<Entry, Closing> {
+        let pid = peer.pid().unwrap_or_default();
         let mut table = self.lock();
-        let pid = peer.pid.unwrap_or_default();
-        let of_pid = table.per_pid.get(&pid).copied().unwrap_or_default();
-        if table.streams.len() >= MAX_STREAMS || of_pid >= MAX_STREAMS_PER_PID {
+        let full = table.streams.len() >= MAX_STREAMS;
+        if full || !table.shares.add(Share::Process(pid), MAX_STREAMS_PER_WORKLOAD) {
             drop(table);
-            Metrics::blame(&self.metrics.sds_refusals, "too_many_streams");
-            let text = format!(
-                "too many streams: {MAX_STREAMS} in all and {MAX_STREAMS_PER_PID} of one process are served"
-            );
-            return Err(Closing {
-                code: Code::ResourceExhausted,
-                reason: "too_many_streams",
-                text,
-            });
+            let closing = too_many();
+            self.refused(kind, pid, &closing, "");
+            return Err(closing);
         }
         let number = table.next;
         table.next = number.wrapping_add(1);
-        table.per_pid.insert(pid, of_pid + 1);
         let info = StreamInfo {
             kind,
             node: String::new(),
-            uid: peer.uid,
-            pid: peer.pid,
+            uid: peer.uid(),
+            pid: peer.pid(),
+            workload: None,
             names: Vec::new(),
             version: None,
             acked: None,
             last_nack: None,
+            attested: None,
         };
         table.streams.insert(number, info);
         drop(table);
-        self.metrics.streams.get_or_create(&Kind { kind }).inc();
+        self.metrics.streams_of(kind).inc();
         Ok(Entry {
             streams: Arc::clone(self),
             number,
@@ -114,8 +185,33 @@ impl Streams {
         self.lock().streams.values().cloned().collect()
     }
 
+    fn refused(&self, kind: StreamKind, pid: i32, closing: &Closing, node: &str) {
+        Metrics::blame(self.metrics.refusals_of(kind), closing.reason);
+        let (reason, text, kind) = (closing.reason, &closing.text, kind.as_str());
+        // Envoy asks again every few seconds for ever; it has the reason in its own log each time.
+        if self.may_log(pid, reason) {
+            tracing::warn!(reason, error = %text, kind, node, pid, "stream closed");
+        } else {
+            tracing::debug!(reason, error = %text, kind, node, pid, "stream closed");
+        }
+    }
+
+    fn may_log(&self, pid: i32, reason: &'static str) -> bool {
+        self.lock().quiet.may_log((pid, reason), Instant::now())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn too_many() -> Closing {
+    Closing {
+        code: Code::ResourceExhausted,
+        reason: "too_many_streams",
+        text: format!(
+            "too many streams: {MAX_STREAMS} in all and {MAX_STREAMS_PER_WORKLOAD} of one process or pod are served"
+        ),
     }
 }
 
@@ -125,10 +221,33 @@ pub struct Entry {
     streams: Arc<Streams>,
     number: u64,
     pid: i32,
-    kind: &'static str,
+    kind: StreamKind,
 }
 
 impl Entry {
+    /// Notes what the peer was attested as.
+    ///
+    /// # Errors
+    /// When all its processes together have too many streams; the caller tells it with
+    /// [`Entry::refused`].
+    pub fn attested(&self, workload: &Arc<Workload>) -> Result<(), Closing> {
+        let text = workload_text(&workload.subject);
+        let mut table = self.streams.lock();
+        let table = &mut *table;
+        if let Subject::Pod { .. } = workload.subject
+            && !table
+                .shares
+                .add(Share::Pod(text.clone()), MAX_STREAMS_PER_WORKLOAD)
+        {
+            return Err(too_many());
+        }
+        if let Some(info) = table.streams.get_mut(&self.number) {
+            info.workload = Some(text);
+            info.attested = Some(Arc::clone(workload));
+        }
+        Ok(())
+    }
+
     /// Brings the place up to date, counts and logs what happened.
     pub fn update(&self, book: &mut Book) {
         let notices = book.take_notices();
@@ -153,30 +272,20 @@ impl Entry {
 
     /// Counts a push.
     pub fn pushed(&self) {
-        self.streams
-            .metrics
-            .sds_pushes
-            .get_or_create(&Kind { kind: self.kind })
-            .inc();
+        self.streams.metrics.pushes_of(self.kind).inc();
+    }
+
+    /// Counts a push and notes what was in it, for streams that acknowledge nothing.
+    pub fn pushed_version(&self, version: &str) {
+        self.pushed();
+        if let Some(info) = self.streams.lock().streams.get_mut(&self.number) {
+            info.version = Some(version.to_owned());
+        }
     }
 
     /// Counts and logs the refusal that ends the stream.
     pub fn refused(&self, closing: &Closing, node: &str) {
-        Metrics::blame(&self.streams.metrics.sds_refusals, closing.reason);
-        let pid = self.pid;
-        // Envoy asks again every few seconds for ever; it has the reason in its own log each time.
-        if self.may_log(closing.reason) {
-            tracing::warn!(reason = closing.reason, error = %closing.text, node, pid, "sds stream closed");
-        } else {
-            tracing::debug!(reason = closing.reason, error = %closing.text, node, pid, "sds stream closed");
-        }
-    }
-
-    fn may_log(&self, reason: &'static str) -> bool {
-        self.streams
-            .lock()
-            .quiet
-            .may_log((self.pid, reason), Instant::now())
+        self.streams.refused(self.kind, self.pid, closing, node);
     }
 
     fn tell(&self, notice: &Notice, node: &str) {
@@ -193,7 +302,7 @@ impl Entry {
             }
             Notice::Refused(closing) => {
                 Metrics::blame(&metrics.sds_refusals, closing.reason);
-                if self.may_log(closing.reason) {
+                if self.streams.may_log(self.pid, closing.reason) {
                     tracing::warn!(reason = closing.reason, error = %closing.text, node, "sds name refused");
                 }
             }
@@ -204,18 +313,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = self.streams.lock();
-        table.streams.remove(&self.number);
-        if let Some(count) = table.per_pid.get_mut(&self.pid) {
-            *count -= 1;
-            if *count == 0 {
-                table.per_pid.remove(&self.pid);
-            }
+        let gone = table.streams.remove(&self.number);
+        table.shares.remove(&Share::Process(self.pid));
+        if let Some(pod) = gone.and_then(|info| info.workload) {
+            table.shares.remove(&Share::Pod(pod));
         }
         drop(table);
-        self.streams
-            .metrics
-            .streams
-            .get_or_create(&Kind { kind: self.kind })
-            .dec();
+        self.streams.metrics.streams_of(self.kind).dec();
     }
 }

@@ -17,7 +17,9 @@ use signet_proto::wire::istio::v1::auth::istio_certificate_service_server::{
 };
 use signet_proto::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use signet_proto::wire::signet::ca::v1::authority_server::{Authority as Watch, AuthorityServer};
-use signet_proto::wire::signet::ca::v1::{WatchBundleRequest, WatchBundleResponse};
+use signet_proto::wire::signet::ca::v1::{
+    MintJwtSvidRequest, MintJwtSvidResponse, WatchBundleRequest, WatchBundleResponse,
+};
 use signet_runtime::clock::TlsTime;
 use signet_runtime::{Clock, SystemClock};
 use tokio::net::TcpListener;
@@ -87,6 +89,16 @@ pub(crate) enum Mood {
         id: SpiffeId,
         ttl: Duration,
     },
+    /// Whoever is asked for.
+    Impersonate {
+        ttl: Duration,
+    },
+    /// Whoever is asked for, but this one.
+    RefuseOne {
+        id: SpiffeId,
+        ttl: Duration,
+        status: Status,
+    },
     Refuse(Status),
     Hang,
     AnotherKey,
@@ -95,6 +107,10 @@ pub(crate) enum Mood {
 }
 
 impl Mood {
+    pub(crate) fn impersonate(ttl: Duration) -> Self {
+        Self::Impersonate { ttl }
+    }
+
     pub(crate) fn issue(ttl: Duration) -> Self {
         Self::Issue {
             id: WORKLOAD.parse().unwrap(),
@@ -108,7 +124,13 @@ pub(crate) struct State {
     pub(crate) mood: Mutex<Mood>,
     pub(crate) requests: AtomicUsize,
     pub(crate) tokens: Mutex<Vec<String>>,
+    /// The identity each request asked for in place of the caller's own.
+    pub(crate) impersonated: Mutex<Vec<Option<String>>>,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
     pub(crate) bundles: watch::Sender<Option<Arc<TrustBundle>>>,
+    /// The bundles of other trust domains; a change is sent with the next bundle.
+    pub(crate) foreign: Mutex<Vec<TrustBundle>>,
 }
 
 /// The running fake.
@@ -130,7 +152,11 @@ impl FakeCa {
             mood: Mutex::new(mood),
             requests: AtomicUsize::new(0),
             tokens: Mutex::default(),
+            impersonated: Mutex::default(),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
             bundles,
+            foreign: Mutex::default(),
         });
         Self::serve("127.0.0.1:0".parse().unwrap(), state).await
     }
@@ -176,12 +202,23 @@ impl FakeCa {
         self.state.requests.load(Ordering::SeqCst)
     }
 
+    /// Most requests that were under way at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.most_at_once.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn tower(&self) -> Arc<Tower> {
         Arc::clone(&self.state.tower.lock().unwrap())
     }
 
     pub(crate) fn publish(&self, bundle: Arc<TrustBundle>) {
         self.state.bundles.send_replace(Some(bundle));
+    }
+
+    /// Federates with exactly the domains of these bundles.
+    pub(crate) fn federate(&self, foreign: Vec<TrustBundle>) {
+        *self.state.foreign.lock().unwrap() = foreign;
+        self.state.bundles.send_modify(|_| {});
     }
 
     pub(crate) fn root_pem(&self) -> String {
@@ -263,11 +300,39 @@ impl IstioCertificateService for Service {
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let state = &self.0;
         state.requests.fetch_add(1, Ordering::SeqCst);
+        let at_once = state.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        state.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+        // Whoever is asked at the same time gets as far as this before the first answer.
+        tokio::task::yield_now().await;
+        let answer = self.answer(request).await;
+        state.at_once.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+}
+
+impl Service {
+    async fn answer(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let state = &self.0;
         let token = request
             .metadata()
             .get("authorization")
             .map(|v| v.to_str().unwrap().to_owned());
         state.tokens.lock().unwrap().push(token.unwrap_or_default());
+        let asked = signet_proto::issue::parse(request.get_ref().clone()).unwrap();
+        state
+            .impersonated
+            .lock()
+            .unwrap()
+            .push(asked.impersonated.clone());
+        let named = || {
+            let asked = asked.impersonated.as_deref().unwrap_or(WORKLOAD);
+            asked
+                .parse::<SpiffeId>()
+                .map_err(|e| Status::invalid_argument(e.to_string()))
+        };
         let csr =
             Csr::from_pem(&request.get_ref().csr).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let mood = state.mood.lock().unwrap().clone();
@@ -279,6 +344,10 @@ impl IstioCertificateService for Service {
             .unwrap_or_else(|| bundle(&[&tower], 1));
         let (id, ttl, key) = match mood {
             Mood::Refuse(status) => return Err(status),
+            Mood::RefuseOne { id, status, .. } if named()? == id => return Err(status),
+            Mood::Impersonate { ttl } | Mood::RefuseOne { ttl, .. } => {
+                (named()?, ttl, csr.public_key().clone())
+            }
             Mood::Hang => std::future::pending().await,
             Mood::Issue { id, ttl } => (id, ttl, csr.public_key().clone()),
             Mood::AnotherRoot => {
@@ -318,15 +387,25 @@ impl Watch for Service {
     ) -> Result<Response<Self::WatchBundleStream>, Status> {
         let mut bundles = self.0.bundles.subscribe();
         bundles.mark_changed();
-        let stream = futures::stream::unfold(bundles, |mut bundles| async move {
+        let state = Arc::clone(&self.0);
+        let stream = futures::stream::unfold((bundles, state), |(mut bundles, state)| async move {
             loop {
                 bundles.changed().await.ok()?;
                 let newest = bundles.borrow_and_update().clone();
                 if let Some(bundle) = newest {
-                    return Some((Ok(signet_proto::authority::to_wire(&bundle)), bundles));
+                    let foreign = state.foreign.lock().unwrap().clone();
+                    let message = signet_proto::authority::to_wire(&bundle, &foreign);
+                    return Some((Ok(message), (bundles, state)));
                 }
             }
         });
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn mint_jwt_svid(
+        &self,
+        _request: Request<MintJwtSvidRequest>,
+    ) -> Result<Response<MintJwtSvidResponse>, Status> {
+        Err(Status::unimplemented("this CA mints no tokens"))
     }
 }

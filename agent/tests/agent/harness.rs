@@ -112,11 +112,15 @@ impl Agent {
     }
 
     pub(crate) async fn get(&self, page: &str) -> (u16, Value) {
-        http(&self.path("admin/admin.sock"), "GET", page).await
+        http(&self.path("admin/admin.sock"), "GET", page, "").await
     }
 
     pub(crate) async fn post(&self, page: &str) -> (u16, Value) {
-        http(&self.path("admin/admin.sock"), "POST", page).await
+        http(&self.path("admin/admin.sock"), "POST", page, "").await
+    }
+
+    pub(crate) async fn post_json(&self, page: &str, body: Value) -> (u16, Value) {
+        http(&self.path("admin/admin.sock"), "POST", page, &body.to_string()).await
     }
 
     /// The SVID served, once there is one that `fits`.
@@ -175,10 +179,12 @@ pub(crate) async fn channel(socket: &Path) -> Channel {
     eventually("a connection to the workload socket", dial).await
 }
 
-async fn http(socket: &Path, method: &str, page: &str) -> (u16, Value) {
+async fn http(socket: &Path, method: &str, page: &str, body: &str) -> (u16, Value) {
     let mut stream = UnixStream::connect(socket).await.unwrap();
-    let request =
-        format!("{method} {page} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let request = format!(
+        "{method} {page} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

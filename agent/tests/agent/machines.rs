@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use signet_agent::sds::delta::Delta;
 use signet_agent::sds::sotw::Sotw;
 use signet_agent::sds::{Machine, Notice, Step};
-use signet_agent::svids::{Snapshot, Verified};
+use signet_agent::svids::{Held, Seen, Trust, Verified};
+use signet_certs::{SigningKey, TrustBundle, TrustDomain, X509Svid};
 use signet_proto::wire::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
@@ -16,13 +17,29 @@ use tonic::Code;
 
 use crate::fake_ca::{Tower, WORKLOAD, bundle, domain, now};
 
-fn snapshot(tower: &Tower) -> Snapshot {
-    let svid = tower.svid(Duration::from_secs(600));
-    Snapshot::of_svid(Verified::check(svid, bundle(&[tower], 1), now(), now()).unwrap())
+fn held(verified: Option<Verified>) -> Held {
+    Held {
+        id: WORKLOAD.parse().unwrap(),
+        hint: None,
+        verified,
+        status: Arc::default(),
+    }
 }
 
-fn empty() -> Snapshot {
-    Snapshot::empty(domain(), Some(WORKLOAD.parse().unwrap()))
+fn snapshot(tower: &Tower) -> Seen {
+    let own = bundle(&[tower], 1);
+    let verified = Verified::check(
+        tower.svid(Duration::from_secs(600)),
+        Arc::clone(&own),
+        now(),
+        now(),
+    );
+    let trust = Arc::new(Trust::new(own, Vec::new()));
+    Seen::new(domain(), vec![held(Some(verified.unwrap()))], trust)
+}
+
+fn empty() -> Seen {
+    Seen::new(domain(), vec![held(None)], Arc::default())
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -265,7 +282,7 @@ fn a_secret_on_its_way_makes_the_stream_wait_and_names_itself_when_patience_ends
 
 #[test]
 fn a_spiffe_id_is_judged_as_soon_as_our_own_is_known() {
-    let unknown = Snapshot::empty(domain(), None);
+    let unknown = Seen::new(domain(), Vec::new(), Arc::default());
     let mut stream = Sotw::default();
     assert!(waits(
         stream.receive(ask(&["spiffe://cluster.local/ns/shop/sa/other"]), &unknown)
@@ -281,12 +298,104 @@ fn an_svid_that_is_withdrawn_takes_nothing_from_a_client_that_has_it() {
     let tower = Tower::new();
     let mut stream = Sotw::default();
     let first = sent(stream.receive(ask(&["default"]), &snapshot(&tower)));
-    let bare = Snapshot::of_bundle(bundle(&[&tower], 2), Some(WORKLOAD.parse().unwrap()));
+    let trust = Arc::new(Trust::new(bundle(&[&tower], 2), Vec::new()));
+    let bare = Seen::new(domain(), vec![held(None)], trust);
     assert!(waits(stream.receive(answer(&first, &["default"], None), &bare)));
     assert!(stream.book().waiting().is_empty());
     let mut late = Sotw::default();
     assert!(waits(late.receive(ask(&["default"]), &bare)));
     assert_eq!(late.book().waiting(), ["default"]);
+}
+
+/// A workload with two identities, in a domain that federates with another.
+fn two_identities(tower: &Tower) -> (Seen, TrustDomain) {
+    let own = bundle(&[tower], 1);
+    let foreign: TrustDomain = "partner.test".parse().unwrap();
+    let root = tower.root.certificate().clone();
+    let partner = TrustBundle::new(foreign.clone(), vec![root], 4).unwrap();
+    let svids = [WORKLOAD, "spiffe://cluster.local/ns/shop/sa/second"].map(|id| {
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let chain = tower.leaf(id, &key, Duration::from_secs(600), &[]);
+        let svid = X509Svid::new(chain, key).unwrap();
+        let verified = Verified::check(svid, Arc::clone(&own), now(), now()).unwrap();
+        Held {
+            id: id.parse().unwrap(),
+            ..held(Some(verified))
+        }
+    });
+    let trust = Arc::new(Trust::new(own, vec![Arc::new(partner)]));
+    (Seen::new(domain(), svids.into(), trust), foreign)
+}
+
+#[test]
+fn the_first_identity_is_the_default_and_each_is_had_by_its_own_name() {
+    let (seen, _) = two_identities(&Tower::new());
+    let version = |name: &str| sent(Sotw::default().receive(ask(&[name]), &seen)).version_info;
+    assert_eq!(version("default"), version(WORKLOAD));
+    assert_ne!(
+        version("default"),
+        version("spiffe://cluster.local/ns/shop/sa/second")
+    );
+    let third = "spiffe://cluster.local/ns/shop/sa/third";
+    let Step::Close(closing) = Sotw::default().receive(ask(&[third]), &seen) else {
+        panic!("an identity of somebody else was given")
+    };
+    assert_eq!(
+        (closing.code, closing.reason),
+        (Code::PermissionDenied, "not_yours")
+    );
+    assert!(closing.text.ends_with(
+        "; it has spiffe://cluster.local/ns/shop/sa/cart, spiffe://cluster.local/ns/shop/sa/second"
+    ));
+}
+
+#[test]
+fn a_foreign_domains_roots_come_under_its_id_and_in_a_store_of_their_own() {
+    use prost::Message as _;
+    use signet_proto::wire::envoy::extensions::transport_sockets::tls::v3::{
+        Secret, SpiffeCertValidatorConfig, secret,
+    };
+    let tower = Tower::new();
+    let (seen, foreign) = two_identities(&tower);
+    let mut stream = Sotw::default();
+    let wanted = [foreign.id().as_str().to_owned(), "ALL".to_owned()];
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let response = sent(stream.receive(ask(&wanted), &seen));
+    assert_eq!(resource_names(&response), ["spiffe://partner.test", "ALL"]);
+    let all = Secret::decode(response.resources[1].value.as_slice()).unwrap();
+    let Some(secret::Type::ValidationContext(context)) = all.r#type else {
+        panic!("no roots")
+    };
+    let config = context.custom_validator_config.unwrap().typed_config.unwrap();
+    let config = SpiffeCertValidatorConfig::decode(config.value.as_slice()).unwrap();
+    let names: Vec<&str> = config.trust_domains.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["cluster.local", "partner.test"]);
+    assert_eq!(
+        closed(Sotw::default().receive(ask(&["spiffe://stranger.test"]), &seen)),
+        (Code::NotFound, "no_such_name")
+    );
+    assert!(
+        waits(Sotw::default().receive(ask(&["spiffe://partner.test"]), &empty())),
+        "before the first bundle nobody knows with whom we federate"
+    );
+}
+
+#[test]
+fn withdrawing_a_foreign_domain_changes_all_and_nothing_else() {
+    let tower = Tower::new();
+    let (seen, _) = two_identities(&tower);
+    let own = Arc::clone(seen.trust.own().unwrap());
+    let without = Seen::new(
+        domain(),
+        seen.svids.clone(),
+        Arc::new(Trust::new(own, Vec::new())),
+    );
+    let names = ["ALL", "ROOTCA", "default"];
+    let mut stream = Sotw::default();
+    let first = sent(stream.receive(ask(&names), &seen));
+    assert_eq!(first.resources.len(), 3);
+    assert!(waits(stream.receive(answer(&first, &names, None), &seen)));
+    assert_eq!(resource_names(&sent(stream.refresh(&without))), ["ALL"]);
 }
 
 #[test]

@@ -10,8 +10,11 @@
 mod admin;
 mod fake_ca;
 mod harness;
+mod keeping;
 mod machines;
+mod node;
 mod output;
 mod rotation;
 mod sds;
+mod shelves;
 mod socket;

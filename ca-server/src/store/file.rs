@@ -12,6 +12,7 @@ use signet_runtime::socket::private_directory;
 use tokio::sync::mpsc;
 
 use super::{Seen, StoreError};
+use crate::federation::stored::{MAX_STORED_BYTES, is_place};
 use crate::state::{CaState, MAX_STATE_BYTES, StateError};
 
 /// How often the file is looked at for changes by others.
@@ -82,6 +83,47 @@ impl FileStore {
                 place: self.path.display().to_string(),
             }),
         }
+    }
+
+    /// As [`super::Store::load_foreign`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub fn load_foreign(&self, place: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match read_bounded(&self.path.with_file_name(place), MAX_STORED_BYTES) {
+            Ok(json) => Ok(Some(json.to_vec())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// As [`super::Store::store_foreign`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub fn store_foreign(&self, place: &str, json: &[u8]) -> Result<(), StoreError> {
+        Ok(write_atomic(&self.path.with_file_name(place), json, SECRET_MODE)?)
+    }
+
+    /// As [`super::Store::keep_foreign`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub fn keep_foreign(&self, kept: &[String]) -> Result<(), StoreError> {
+        let Some(directory) = self.path.parent() else {
+            return Ok(());
+        };
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Some(name) = name.to_str()
+                && is_place(name)
+                && !kept.iter().any(|kept| kept == name)
+            {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// As [`super::Store::follow`].
@@ -163,6 +205,26 @@ mod tests {
         assert!(store.create(&second).unwrap().same(&first));
         let mode = std::fs::metadata(store.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn foreign_bundles_lie_beside_the_state_until_their_domain_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::open(dir.path()).unwrap();
+        store.create(&fresh(1)).unwrap();
+        assert_eq!(store.load_foreign("federation.a.test.json").unwrap(), None);
+        store.store_foreign("federation.a.test.json", b"1").unwrap();
+        store.store_foreign("federation.b.test.json", b"2").unwrap();
+        store
+            .keep_foreign(&["federation.b.test.json".to_owned()])
+            .unwrap();
+        assert_eq!(store.load_foreign("federation.a.test.json").unwrap(), None);
+        let kept = store.load_foreign("federation.b.test.json").unwrap();
+        assert_eq!(kept.as_deref(), Some(b"2".as_slice()));
+        assert!(
+            store.load(&domain()).unwrap().is_some(),
+            "the state is left alone"
+        );
     }
 
     #[test]

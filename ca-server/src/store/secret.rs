@@ -13,6 +13,7 @@ use signet_certs::TrustDomain;
 use tokio::sync::mpsc;
 
 use super::{Seen, StoreError};
+use crate::federation::stored::is_place;
 use crate::state::{CaState, StateError};
 
 /// Key of the document in the Secret's data.
@@ -21,6 +22,25 @@ const DATA_KEY: &str = "state.json";
 const SECRET_TYPE: &str = "signet.io/ca-state";
 /// Every call to the API server ends after this.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Conflicting writers of foreign bundles give way to each other at most this often.
+const CONFLICTS: usize = 5;
+
+/// The foreign bundles in the Secret's data.
+pub struct ForeignData(BTreeMap<String, ByteString>);
+
+impl ForeignData {
+    /// With this one.
+    pub fn set(&mut self, place: &str, json: &[u8]) {
+        self.0.insert(place.to_owned(), ByteString(json.to_vec()));
+    }
+
+    /// With none but these.
+    pub fn keep(&mut self, kept: &[String]) {
+        self.0
+            .retain(|key, _| !is_place(key) || kept.iter().any(|kept| kept == key));
+    }
+}
 
 /// One Secret.
 #[derive(Clone)]
@@ -93,13 +113,57 @@ impl SecretStore {
         if !self.read(&found, from.bundle().trust_domain())?.same(from) {
             return Err(conflict());
         }
-        let secret = self.written(to, found.metadata.resource_version);
-        match self
-            .call(self.api.replace(&self.name, &PostParams::default(), &secret))
-            .await
-        {
+        let mut secret = self.written(to, found.metadata.resource_version);
+        // Foreign bundles share the Secret and are none of this writer's business.
+        for (key, value) in found.data.unwrap_or_default() {
+            if is_place(&key) {
+                secret.data.get_or_insert_default().insert(key, value);
+            }
+        }
+        self.replace(&secret).await
+    }
+
+    /// As [`super::Store::load_foreign`].
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn load_foreign(&self, place: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.call(self.api.get_opt(&self.name)).await?;
+        let data = found.and_then(|secret| secret.data);
+        Ok(data.and_then(|mut data| data.remove(place)).map(|bytes| bytes.0))
+    }
+
+    /// Changes the foreign bundles in the Secret, and nothing else in it.
+    ///
+    /// # Errors
+    /// A [`StoreError`].
+    pub async fn change_foreign(&self, change: impl Fn(&mut ForeignData)) -> Result<(), StoreError> {
+        for _ in 0..CONFLICTS {
+            let Some(mut secret) = self.call(self.api.get_opt(&self.name)).await? else {
+                break;
+            };
+            let before = secret.data.unwrap_or_default();
+            let mut data = ForeignData(before.clone());
+            change(&mut data);
+            if data.0 == before {
+                return Ok(());
+            }
+            secret.data = Some(data.0);
+            match self.replace(&secret).await {
+                Err(StoreError::Conflict { .. }) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Conflict { place: self.place() })
+    }
+
+    async fn replace(&self, secret: &Secret) -> Result<(), StoreError> {
+        let params = PostParams::default();
+        match self.call(self.api.replace(&self.name, &params, secret)).await {
             Ok(_) => Ok(()),
-            Err(StoreError::Kube { fault, .. }) if is_conflict(&fault) => Err(conflict()),
+            Err(StoreError::Kube { fault, .. }) if is_conflict(&fault) => {
+                Err(StoreError::Conflict { place: self.place() })
+            }
             Err(e) => Err(e),
         }
     }

@@ -5,8 +5,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use signet_certs::TrustBundle;
-use signet_certs::bundle::{BundleError, MAX_AUTHORITIES, MAX_BUNDLE_BYTES, authority_id};
+use signet_certs::bundle::{
+    BundleError, MAX_AUTHORITIES, MAX_BUNDLE_BYTES, MAX_JWT_KEYS, Succession, authority_id,
+};
+use signet_certs::jwt::JwtKeyError;
+use signet_certs::key::KeyError;
+use signet_certs::{JwtKey, SigningKey, TrustBundle};
 
 use crate::support::der;
 use crate::support::{Ca, Spec, World, domain};
@@ -58,8 +62,10 @@ fn entries_of_other_kinds_are_skipped_and_the_rest_kept() {
         json!({"kty": "EC", "use": "X509-SVID", "x5c": x5c}),
         json!({"kty": "EC", "use": "sig", "x5c": x5c}),
         json!({"kty": "EC", "x5c": x5c}),
-        json!({"kty": "EC", "use": "jwt-svid", "kid": "a", "crv": "P-256", "x": "AA", "y": "AA"}),
-        json!({"kty": "EC", "use": "jwt-svid"}),
+        // Kinds of key that no JWT-SVID here is verified with.
+        json!({"kty": "EC", "use": "jwt-svid", "kid": "a", "crv": "P-521", "x": "AA", "y": "AA"}),
+        json!({"kty": "OKP", "use": "jwt-svid", "kid": "a", "crv": "Ed25519", "x": "AA"}),
+        json!({"kty": "oct", "use": "jwt-svid", "kid": "a", "k": "AA"}),
         json!({"kty": "EC", "use": "wit-svid", "kid": "a"}),
         json!({"kty": "EC", "use": "x509-svid"}),
         json!({"kty": "EC", "use": "x509-svid", "x5c": []}),
@@ -297,4 +303,102 @@ fn bundles_are_compared_by_their_roots() {
         a.serial_hex(),
         "without a subject key identifier the serial names it"
     );
+}
+
+fn jwt_key(kid: &str) -> JwtKey {
+    let key = SigningKey::generate().unwrap().public_key().clone();
+    JwtKey::new(kid.into(), key).unwrap()
+}
+
+fn with_jwt(keys: Vec<JwtKey>, sequence: u64) -> TrustBundle {
+    let bundle = TrustBundle::new(domain(), Vec::new(), sequence).unwrap();
+    bundle.with_jwt_keys(keys).unwrap()
+}
+
+#[test]
+fn jwt_keys_are_written_with_kid_and_use_and_read_back() {
+    let (a, b) = (jwt_key("a"), jwt_key("b"));
+    let bundle = with_jwt(vec![a.clone(), b.clone(), a.clone()], 3);
+    assert_eq!(bundle.jwt_keys(), [a, b]);
+    let set: Value = serde_json::from_str(&bundle.to_jwks()).unwrap();
+    let members: Vec<&String> = set["keys"][0].as_object().unwrap().keys().collect();
+    assert_eq!(members, ["crv", "kid", "kty", "use", "x", "y"]);
+    assert_eq!((&set["keys"][0]["use"], &set["keys"][0]["kid"]), (&json!("jwt-svid"), &json!("a")));
+    let again = TrustBundle::from_jwks(domain(), bundle.to_jwks().as_bytes()).unwrap();
+    assert!(again.same_content(&bundle) && again.sequence() == 3);
+}
+
+#[test]
+fn jwt_keys_for_generic_libraries_come_without_use_and_without_roots() {
+    let root = entry(&root("r"));
+    let key = json!({"kty": "EC", "use": "jwt-svid", "kid": "k", "crv": "P-256"});
+    let mut set = json!({"keys": [root, key], "spiffe_sequence": 9});
+    let made: Value = serde_json::from_str(&with_jwt(vec![jwt_key("k")], 1).to_jwks()).unwrap();
+    set["keys"][1] = made["keys"][0].clone();
+    let bundle = read(&set).unwrap();
+    let generic: Value = serde_json::from_str(&bundle.to_jwt_jwks()).unwrap();
+    assert_eq!(generic.as_object().unwrap().len(), 1);
+    assert_eq!(generic["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(generic["keys"][0].get("use"), None);
+    let oidc: Value = serde_json::from_str(&bundle.to_oidc_jwks()).unwrap();
+    assert_eq!((&oidc["keys"][0]["use"], &oidc["keys"][0]["alg"]), (&json!("sig"), &json!("ES256")));
+}
+
+#[test]
+fn a_jwt_entry_that_must_be_understood_and_cannot_be_fails_the_bundle() {
+    let sound: Value = serde_json::from_str(&with_jwt(vec![jwt_key("k")], 1).to_jwks()).unwrap();
+    let without = |member: &str| {
+        let mut entry = sound["keys"][0].clone();
+        entry.as_object_mut().unwrap().remove(member);
+        entry
+    };
+    let with = |member: &str, value: Value| {
+        let mut entry = sound["keys"][0].clone();
+        entry[member] = value;
+        entry
+    };
+    let rsa = |n: &str| json!({"kty": "RSA", "use": "jwt-svid", "kid": "r", "n": n, "e": "AQAB"});
+    let weak = KeyError::RsaBits(1024);
+    for (bad, fault) in [
+        (without("kid"), JwtKeyError::NoKid),
+        (with("kid", json!(7)), JwtKeyError::Kid),
+        (with("kid", json!("")), JwtKeyError::Kid),
+        (with("kid", json!("k".repeat(257))), JwtKeyError::Kid),
+        (with("kid", json!("a\nb")), JwtKeyError::Kid),
+        (without("crv"), JwtKeyError::Member("crv")),
+        (without("x"), JwtKeyError::Member("x")),
+        (with("y", json!("AA==")), JwtKeyError::Member("y")),
+        (
+            with("y", json!("AA")),
+            KeyError::Malformed("coordinates of P-256 have 32 bytes each".into()).into(),
+        ),
+        (rsa(&URL_SAFE_NO_PAD.encode([0xff; 128])), weak.into()),
+    ] {
+        let refused = read(&json!({"keys": [bad, sound["keys"][0]]})).unwrap_err();
+        assert_eq!(refused, BundleError::JwtKey { position: 0, fault }, "{bad}");
+    }
+}
+
+#[test]
+fn two_keys_of_one_name_fail_the_bundle_and_so_do_too_many() {
+    let bundle = TrustBundle::new(domain(), Vec::new(), 1).unwrap();
+    let same = bundle.clone().with_jwt_keys(vec![jwt_key("a"), jwt_key("a")]);
+    assert_eq!(same.unwrap_err(), BundleError::SameKid("a".into()));
+    let many = (0..=MAX_JWT_KEYS).map(|n| jwt_key(&n.to_string())).collect();
+    let refused = bundle.with_jwt_keys(many).unwrap_err();
+    assert_eq!(refused, BundleError::TooManyJwtKeys(MAX_JWT_KEYS + 1));
+}
+
+#[test]
+fn a_bundle_succeeds_another_by_sequence_and_without_one_by_coming_later() {
+    let key = jwt_key("a");
+    let at = |sequence| with_jwt(vec![key.clone()], sequence);
+    let other = |sequence| with_jwt(vec![jwt_key("b")], sequence);
+    assert_eq!(other(8).succeeds(&at(7)), Succession::Newer);
+    assert_eq!(other(6).succeeds(&at(7)), Succession::Older);
+    assert_eq!(at(7).succeeds(&at(7)), Succession::Same);
+    assert_eq!(other(7).succeeds(&at(7)), Succession::Conflicting);
+    assert_eq!(other(0).succeeds(&at(0)), Succession::Newer);
+    assert_eq!(at(0).succeeds(&at(0)), Succession::Same);
+    assert_eq!(at(0).succeeds(&at(1)), Succession::Older);
 }

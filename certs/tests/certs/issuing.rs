@@ -51,7 +51,7 @@ fn a_leaf_says_what_the_profile_says_and_nothing_more() {
     assert_eq!(chain.id(), &id());
     assert_eq!(leaf.names().uris, [ID]);
     assert!(leaf.names().dns.is_empty() && leaf.names().others.is_empty() && leaf.names().critical);
-    assert_eq!(leaf.subject().text, "");
+    assert_eq!(leaf.subject().text(), "");
     assert_eq!(leaf.issuer(), issuing.certificate().subject());
     assert_eq!(leaf.public_key(), Ok(key.public_key()));
     assert_eq!(
@@ -109,7 +109,7 @@ fn authorities_say_what_the_standard_asks_of_them() {
         assert!(
             certificate
                 .subject()
-                .text
+                .text()
                 .contains(&authority.public_key().fingerprint())
         );
         assert_eq!(certificate.serial().len(), 16);

@@ -11,6 +11,7 @@ mod bundles;
 mod csrs;
 mod ids;
 mod issuing;
+mod jwts;
 mod limbo;
 mod openssl;
 mod plugged_in;

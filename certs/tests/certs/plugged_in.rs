@@ -218,7 +218,12 @@ fn an_authority_is_judged_by_its_signature_before_a_leaf_fails() {
         "own.ext",
         "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\n",
     );
-    let pss: &[&str] = &["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+    let pss: &[&str] = &[
+        "-sigopt",
+        "rsa_padding_mode:pss",
+        "-sigopt",
+        "rsa_pss_saltlen:digest",
+    ];
     let weak = || Err(VerifyError::WeakSignature);
     for (digest, padding, verdict) in [
         ("-sha256", &[] as &[&str], Ok(())),

@@ -68,6 +68,22 @@ pub struct Authorities {
     pub roots: Vec<Authority>,
     /// What leaves are signed with.
     pub issuing: Issuing,
+    /// The keys for JWT-SVIDs.
+    #[serde(default)]
+    pub jwt_keys: Vec<AuthorityKey>,
+}
+
+/// One key for JWT-SVIDs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthorityKey {
+    /// Its name in token headers.
+    pub kid: String,
+    /// Kind of the key.
+    pub key: String,
+    /// The algorithm it signs with.
+    pub algorithm: String,
+    /// Whether it is the one that signs now.
+    pub signs: bool,
 }
 
 /// One X.509 authority.
@@ -114,6 +130,9 @@ pub struct Bundle {
     pub refresh_hint_seconds: Option<u64>,
     /// The roots, concatenated.
     pub pem: String,
+    /// Roots and JWT keys as a SPIFFE JWK set; absent from a daemon that knows no JWT keys.
+    #[serde(default)]
+    pub jwks: Option<String>,
 }
 
 /// `GET /v1/svids`.
@@ -161,6 +180,12 @@ pub struct Failure {
     pub reason: String,
     /// A sentence.
     pub error: String,
+}
+
+/// `POST /v1/svids/rotate` for one of several.
+#[derive(Serialize)]
+pub(super) struct RotateQuestion<'a> {
+    pub(super) spiffe_id: &'a str,
 }
 
 /// `POST /v1/token/check`. Never printed: it is the token.

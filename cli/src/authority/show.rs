@@ -28,6 +28,19 @@ impl View for Authorities {
         let mut rows: Vec<_> = self.roots.iter().map(|root| row("root", root, now)).collect();
         rows.push(row("issuing", &self.issuing.authority, now));
         page.table(&["role", "authority", "state", "subject", "key", "ends"], rows);
+        if !self.jwt_keys.is_empty() {
+            page.gap();
+            let rows = self.jwt_keys.iter().map(|key| {
+                let signs = if key.signs { "yes" } else { "no" };
+                vec![
+                    (&*key.kid).into(),
+                    (&*key.key).into(),
+                    (&*key.algorithm).into(),
+                    signs.into(),
+                ]
+            });
+            page.table(&["JWT key", "key", "algorithm", "signs now"], rows.collect());
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What has to be known of the CA's state to move it safely: that it is one, whose, and its sequence.
 //! Private keys are passed through as bytes and never looked at.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use signet_certs::TrustDomain;
@@ -8,10 +10,10 @@ use signet_certs::bundle::authority_id;
 use signet_certs::certificate::Certificate;
 use zeroize::Zeroizing;
 
-use super::MovedRoot;
+use super::{MovedKey, MovedRoot};
 
-/// The schema known here.
-const SCHEMA: u32 = 1;
+/// The newest schema known here; the first had no JWT keys.
+const SCHEMA: u32 = 2;
 
 /// Why bytes are not the state of a CA.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,7 @@ pub struct State {
     trust_domain: TrustDomain,
     sequence: u64,
     roots: Vec<MovedRoot>,
+    jwt_keys: Vec<MovedKey>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +51,15 @@ struct Document {
     sequence: u64,
     roots: Vec<DocumentRoot>,
     active: Option<usize>,
+    #[serde(default)]
+    jwt_keys: Vec<DocumentKey>,
+}
+
+#[derive(Deserialize)]
+struct DocumentKey {
+    kid: String,
+    private_key: Option<IgnoredAny>,
+    phase: String,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +81,7 @@ impl State {
     pub fn read(json: &[u8]) -> Result<Self, StateError> {
         let SchemaOnly { schema } = serde_json::from_slice(json).map_err(|_| StateError::Foreign)?;
         match schema {
-            SCHEMA => {}
+            1..=SCHEMA => {}
             found if found > SCHEMA => return Err(StateError::Newer { found }),
             _ => return Err(StateError::Foreign),
         }
@@ -97,6 +109,7 @@ impl State {
                 trust_domain,
                 sequence: document.sequence,
                 roots,
+                jwt_keys: document.jwt_keys.into_iter().map(Into::into).collect(),
             }),
         }
     }
@@ -119,16 +132,44 @@ impl State {
         &self.roots
     }
 
+    /// Its keys for JWT-SVIDs.
+    #[must_use]
+    pub fn jwt_keys(&self) -> &[MovedKey] {
+        &self.jwt_keys
+    }
+
+    /// Whether both publish the same roots and JWT keys, so that one number may stand for both.
+    fn same_bundle(&self, other: &Self) -> bool {
+        let kids = |state: &Self| {
+            state
+                .jwt_keys
+                .iter()
+                .map(|key| key.kid.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        self.roots == other.roots && kids(self) == kids(other)
+    }
+
     /// The sequence this state must have when it takes the place of `there` (I5): its own if that is
     /// higher, or the state is the same; otherwise one more. State that cannot be read has no say.
     #[must_use]
     pub fn sequence_after(&self, there: &[u8]) -> u64 {
         match Self::read(there) {
-            Ok(other) if other.sequence >= self.sequence && other.roots != self.roots => {
+            Ok(other) if other.sequence >= self.sequence && !self.same_bundle(&other) => {
                 other.sequence.saturating_add(1)
             }
             Ok(other) => self.sequence.max(other.sequence),
             Err(_) => self.sequence,
+        }
+    }
+}
+
+impl From<DocumentKey> for MovedKey {
+    fn from(key: DocumentKey) -> Self {
+        Self {
+            kid: key.kid,
+            has_key: key.private_key.is_some(),
+            state: key.phase,
         }
     }
 }
@@ -192,6 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn other_jwt_keys_are_another_bundle() {
+        let plain = document(5);
+        let with_keys = |kids: &[&str]| {
+            let mut state: serde_json::Value = serde_json::from_slice(&plain).unwrap();
+            state["schema"] = 2.into();
+            let key =
+                |kid: &&str| serde_json::json!({"kid": kid, "private_key": null, "phase": "old", "at": 1});
+            state["jwt_keys"] = kids.iter().map(key).collect();
+            serde_json::to_vec(&state).unwrap()
+        };
+        let state = State::read(&with_keys(&["a", "b"])).unwrap();
+        assert_eq!(
+            (state.jwt_keys()[0].has_key, &*state.jwt_keys()[0].state),
+            (false, "old")
+        );
+        assert_eq!(state.sequence_after(&plain), 6);
+        assert_eq!(state.sequence_after(&with_keys(&["a", "c"])), 6);
+        assert_eq!(state.sequence_after(&with_keys(&["b", "a"])), 5);
+    }
+
+    #[test]
     fn raising_the_sequence_changes_nothing_else() {
         let before: serde_json::Value = serde_json::from_slice(&document(5)).unwrap();
         let raised = with_sequence(&serde_json::to_vec(&before).unwrap(), 10).unwrap();
@@ -207,8 +269,8 @@ mod tests {
         assert_eq!(read("{}"), "is no state of a CA");
         assert_eq!(read("{\"schema\":1}"), "is no state of a CA");
         assert_eq!(
-            read("{\"schema\":2,\"shape\":\"new\"}"),
-            "is state of schema 2, this signet knows schema 1; use the signet of that CA"
+            read("{\"schema\":3,\"shape\":\"new\"}"),
+            "is state of schema 3, this signet knows schema 2; use the signet of that CA"
         );
         let empty = r#"{"schema":1,"trust_domain":"a","sequence":1,"roots":[],"active":0}"#;
         assert_eq!(

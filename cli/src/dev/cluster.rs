@@ -15,6 +15,8 @@ use signet_runtime::socket::private_directory;
 pub const SYSTEM_NAMESPACE: &str = "signet-system";
 /// Service account of the CA.
 pub const CA_ACCOUNT: &str = "signet-ca";
+/// Service account of the node's agent.
+pub const AGENT_ACCOUNT: &str = "signet-agent";
 /// Lifetime of projected tokens, the least that TokenRequest grants by default.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// Kubelet replaces a token at 80 % of its life.
@@ -69,6 +71,7 @@ pub fn ca_grants() -> Grants {
     Grants::none()
         .allow(["create"], "authentication.k8s.io", ["tokenreviews"])
         .allow(["get", "list", "watch"], "", ["namespaces"])
+        .allow(["get", "list", "watch"], "", ["pods"])
         .allow(
             ["get", "list", "watch", "create", "update", "patch", "delete"],
             "",

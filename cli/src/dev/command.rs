@@ -3,19 +3,26 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use signet_certs::UnixTime;
+use signet_certs::{ServiceAccountId, TrustDomain, UnixTime};
 use signet_runtime::shutdown::signalled;
-use signet_runtime::socket::private_directory;
+use signet_runtime::socket::{own_uid, private_directory};
 
 use super::guard::Guard;
-use super::system::{DEMO_ACCOUNT, DEMO_NAMESPACE, Ready, System, SystemError, SystemOptions};
+use super::plan::{Ready, SystemOptions};
+use super::system::{System, SystemError};
+use super::workload::{Foreign, Workload};
 use crate::Shell;
 use crate::args::DevArgs;
 use crate::fault::{Answer, Fault};
+use crate::inputs;
 use crate::print::{Page, View};
 
 /// Tells a running system from a leftover directory.
 const LOCK_FILE: &str = "lock";
+/// Namespace of the workload that stands for all processes of the user.
+const DEMO_NAMESPACE: &str = "demo";
+/// Account of that workload.
+const DEMO_ACCOUNT: &str = "web";
 
 impl View for Ready {
     fn page(&self, page: &mut Page, _now: UnixTime) {
@@ -25,14 +32,25 @@ impl View for Ready {
         page.fact("CA roots", path(&self.ca_root));
         page.fact("CA admin socket", path(&self.ca_admin_socket));
         page.fact("CA metrics", format!("{}/metrics", self.ca_metrics));
-        page.fact("workload", format!("{DEMO_NAMESPACE}/{DEMO_ACCOUNT}"));
+        match self.workloads.as_slice() {
+            [one] => page.fact("workload", &**one),
+            many => page.fact("workloads", many.join(", ")),
+        }
         page.fact("workload token", path(&self.token));
-        page.fact("agent socket (SDS)", path(&self.agent_socket));
+        page.fact("agent socket", path(&self.agent_socket));
         page.fact("agent admin socket", path(&self.admin_socket));
         page.fact("agent metrics", format!("{}/metrics", self.agent_metrics));
         page.gap();
         page.heading("Try next, in another terminal");
         let quoted = |p: &Path| quote(&path(p));
+        page.line(format!(
+            "  export SPIFFE_ENDPOINT_SOCKET={}",
+            quote(&format!("unix://{}", path(&self.agent_socket)))
+        ));
+        page.line(format!(
+            "  signet workload list --admin {}",
+            quoted(&self.admin_socket)
+        ));
         page.line(format!(
             "  signet svid watch --admin {}",
             quoted(&self.admin_socket)
@@ -44,6 +62,10 @@ impl View for Ready {
             quoted(&self.token)
         ));
         page.line(format!(
+            "  signet jwt fetch --socket {} --audience demo --out ./token",
+            quoted(&self.agent_socket)
+        ));
+        page.line(format!(
             "  kubectl --kubeconfig {} get configmaps --all-namespaces",
             quoted(&self.kubeconfig)
         ));
@@ -51,6 +73,19 @@ impl View for Ready {
 }
 
 pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Fault> {
+    let workloads = workloads(args.workloads)?;
+    if let Some(uid) = workloads
+        .iter()
+        .filter_map(|w| w.uid)
+        .find(|uid| *uid != own_uid())
+    {
+        shell.say(format_args!(
+            "note: the directory of the agent's socket is private to uid {}; processes of uid {uid} reach it only \
+             once you open it to them",
+            own_uid()
+        ));
+    }
+    check_foreign(&args.foreign, &args.trust_domain)?;
     let home = Home::open(args.dir)?;
     let interrupted = signalled();
     tokio::pin!(interrupted);
@@ -59,6 +94,8 @@ pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Faul
         directory: home.path.clone(),
         trust_domain: args.trust_domain,
         svid_ttl: args.svid_ttl,
+        workloads,
+        foreign: args.foreign,
     });
     let outcome = async {
         let ready = tokio::select! {
@@ -85,6 +122,32 @@ pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Faul
     guard.dismiss().await;
     home.close(outcome.is_ok());
     outcome
+}
+
+/// The workloads asked for; every process of this user, as `demo/web`, where none is.
+fn workloads(asked: Vec<Workload>) -> Result<Vec<Workload>, Fault> {
+    let uid = own_uid();
+    if asked.is_empty() {
+        let account = ServiceAccountId::new(DEMO_NAMESPACE, DEMO_ACCOUNT).map_err(Fault::unanswered)?;
+        return Ok(vec![Workload::of_user(account, uid)]);
+    }
+    Ok(asked
+        .into_iter()
+        .map(|workload| workload.or_of_user(uid))
+        .collect())
+}
+
+/// A bundle that cannot be read is told before anything is started.
+fn check_foreign(foreign: &[Foreign], own: &TrustDomain) -> Result<(), Fault> {
+    for Foreign { trust_domain, file } in foreign {
+        if trust_domain == own {
+            return Err(Fault::Unanswered(format!(
+                "--foreign {trust_domain}: this is our own trust domain; nobody else vouches for its names"
+            )));
+        }
+        inputs::bundle(file, Some(trust_domain), None)?;
+    }
+    Ok(())
 }
 
 /// A daemon that died is an answer; everything else never got that far.

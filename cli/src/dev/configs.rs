@@ -7,6 +7,8 @@ use serde::Serialize;
 use signet_certs::TrustDomain;
 use signet_runtime::config::HumanDuration;
 
+use super::workload::{Foreign, Workload};
+
 /// Name the CA of a development system proves, as in a cluster.
 pub const CA_NAME: &str = "signet-ca.signet-system.svc";
 /// Shortest lifetime a CA issues unless told otherwise, in seconds.
@@ -33,6 +35,10 @@ pub struct CaConfig {
     pub kubeconfig: PathBuf,
     /// Where it keeps its root.
     pub state_directory: PathBuf,
+    /// Accounts of agents that ask for what runs on their node.
+    pub trusted_node_accounts: Vec<String>,
+    /// Foreign trust domains, by their bundles in files.
+    pub federation: Vec<FederatedFile>,
     /// Lifetime of SVIDs.
     pub svid_ttl: HumanDuration,
     /// Longest lifetime.
@@ -43,6 +49,24 @@ pub struct CaConfig {
     pub log_format: String,
     /// What it logs.
     pub log_filter: String,
+}
+
+/// A foreign trust domain in a CA's `federation`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FederatedFile {
+    /// Its name.
+    pub trust_domain: String,
+    /// Its bundle.
+    pub bundle_file: PathBuf,
+}
+
+impl From<&Foreign> for FederatedFile {
+    fn from(foreign: &Foreign) -> Self {
+        Self {
+            trust_domain: foreign.trust_domain.to_string(),
+            bundle_file: foreign.file.clone(),
+        }
+    }
 }
 
 impl CaConfig {
@@ -58,6 +82,8 @@ impl CaConfig {
             serving_names: vec![CA_NAME.into(), "localhost".into()],
             kubeconfig: kubeconfig.to_owned(),
             state_directory: directory.join("state"),
+            trusted_node_accounts: Vec::new(),
+            federation: Vec::new(),
             svid_ttl: ttl,
             max_svid_ttl: ttl.max(seconds(USUAL_MAX_SECONDS)),
             min_svid_ttl: ttl.min(seconds(USUAL_MIN_SECONDS)),
@@ -78,9 +104,13 @@ pub struct AgentConfig {
     pub ca_server_name: String,
     /// Roots that may vouch for its CA.
     pub ca_root_file: PathBuf,
-    /// The workload's token.
+    /// Its own token.
     pub token_file: PathBuf,
-    /// Where the workload is served.
+    /// Who tells workloads apart.
+    pub attestor: String,
+    /// Which processes are which workload.
+    pub workloads: Vec<UnixRule>,
+    /// Where workloads are served.
     pub socket: PathBuf,
     /// Its admin socket.
     pub admin_socket: PathBuf,
@@ -94,8 +124,40 @@ pub struct AgentConfig {
     pub log_filter: String,
 }
 
+/// A rule in an agent's `workloads`.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnixRule {
+    /// The account, as `namespace/name`.
+    pub service_account: String,
+    /// The user of its processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Their group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// The file they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<PathBuf>,
+    /// What clients are told the identity is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl From<&Workload> for UnixRule {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            service_account: workload.account.to_string(),
+            uid: workload.uid,
+            gid: workload.gid,
+            executable: workload.executable.clone(),
+            hint: workload.hint.clone(),
+        }
+    }
+}
+
 impl AgentConfig {
-    /// An agent with its files in `directory`, for the workload of `token_file`.
+    /// The agent of a node, with its files in `directory` and its own token in `token_file`.
+    /// Without rules in `workloads` it serves nobody.
     #[must_use]
     pub fn new(
         directory: &Path,
@@ -110,6 +172,8 @@ impl AgentConfig {
             ca_server_name: CA_NAME.into(),
             ca_root_file: directory.join("root-cert.pem"),
             token_file: token_file.to_owned(),
+            attestor: "unix".into(),
+            workloads: Vec::new(),
             socket: directory.join("workload/agent.sock"),
             admin_socket: directory.join("admin/admin.sock"),
             metrics_listen: ANY_PORT.into(),

@@ -219,21 +219,37 @@ impl Process {
     /// [`ProcessError::Ended`] and [`ProcessError::NotReady`], with its last words.
     pub async fn ready(&mut self, patience: Duration) -> Result<(), ProcessError> {
         let admin = self.admin();
+        self.until(patience, async || match admin.readiness().await {
+            Ok(status) if status.ready => Ok(()),
+            Ok(status) => Err(status.missing.join(", ")),
+            Err(error) => Err(error.to_string()),
+        })
+        .await
+    }
+
+    /// Waits until `asked` is so; its error says what is missing.
+    ///
+    /// # Errors
+    /// As [`Process::ready`].
+    pub async fn until(
+        &mut self,
+        patience: Duration,
+        asked: impl AsyncFn() -> Result<(), String>,
+    ) -> Result<(), ProcessError> {
         let mut missing = "it has not answered yet".to_owned();
-        let asked = async {
+        let asking = async {
             let mut every = tokio::time::interval(ASK_EVERY);
             loop {
                 every.tick().await;
-                match admin.readiness().await {
-                    Ok(status) if status.ready => return,
-                    Ok(status) => missing = status.missing.join(", "),
-                    Err(error) => missing = error.to_string(),
+                match asked().await {
+                    Ok(()) => return,
+                    Err(what) => missing = what,
                 }
             }
         };
         let outcome = tokio::select! {
             ended = self.child.wait() => Some(ended),
-            done = tokio::time::timeout(patience, asked) => match done {
+            done = tokio::time::timeout(patience, asking) => match done {
                 Ok(()) => return Ok(()),
                 Err(_) => None,
             },

@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use signet_certs::TrustDomain;
+use signet_certs::{ServiceAccountId, SpiffeId};
 use signet_devcluster::{ApiError, DevCluster, Options, StartError};
-use signet_runtime::config::HumanDuration;
 use signet_runtime::files::{PUBLIC_MODE, SECRET_MODE, write_atomic};
 use signet_runtime::shutdown::Tasks;
 use signet_runtime::socket::{MAX_SOCKET_PATH, private_directory};
 
-use super::cluster::{self, CA_ACCOUNT, Projected, SYSTEM_NAMESPACE, TokenFiles};
+use super::cluster::{self, AGENT_ACCOUNT, CA_ACCOUNT, Projected, SYSTEM_NAMESPACE, TokenFiles};
 use super::configs::{AgentConfig, CaConfig};
+use super::plan::{Ready, SystemOptions};
 use super::process::{Process, ProcessError, Program};
-use crate::admin::AdminError;
+use crate::admin::{Admin, AdminError};
 
 /// Patience for each daemon to become ready. They need well under a second.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -24,10 +23,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(12);
 /// The one node.
 const NODE: &str = "dev-node";
-/// Namespace of the demonstration workload.
-pub const DEMO_NAMESPACE: &str = "demo";
-/// Account of the demonstration workload.
-pub const DEMO_ACCOUNT: &str = "web";
 /// The audience the CA accepts.
 const AUDIENCE: &str = "signet-ca";
 /// Bytes that the longest socket path adds to the directory, with what binding adds.
@@ -52,46 +47,18 @@ pub enum SystemError {
     /// The cluster refuses its first objects.
     #[error("fill the in-memory cluster: {0}")]
     Objects(#[from] ApiError),
+    /// There is nobody to serve.
+    #[error("no workload is named, so there is nobody to serve")]
+    NoWorkload,
+    /// A workload under an account that the system itself uses.
+    #[error("{0} is an account of signet itself; name another one")]
+    OwnAccount(ServiceAccountId),
     /// A daemon does not run.
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// A daemon does not answer.
     #[error(transparent)]
     Admin(#[from] AdminError),
-}
-
-/// What to start.
-#[derive(Clone, Debug)]
-pub struct SystemOptions {
-    /// Where everything lies. Must exist.
-    pub directory: PathBuf,
-    /// The trust domain.
-    pub trust_domain: TrustDomain,
-    /// Lifetime of SVIDs.
-    pub svid_ttl: HumanDuration,
-}
-
-/// Where everything is, once it is ready. Paths and addresses, never a token.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ready {
-    /// For `kubectl`, with all rights.
-    pub kubeconfig: PathBuf,
-    /// Where the CA serves certificates.
-    pub ca_address: String,
-    /// Roots that vouch for the CA.
-    pub ca_root: PathBuf,
-    /// The agent's workload socket: SDS.
-    pub agent_socket: PathBuf,
-    /// The agent's admin socket.
-    pub admin_socket: PathBuf,
-    /// The CA's admin socket.
-    pub ca_admin_socket: PathBuf,
-    /// File with the token of the demonstration workload.
-    pub token: PathBuf,
-    /// The CA's metrics.
-    pub ca_metrics: String,
-    /// The agent's metrics.
-    pub agent_metrics: String,
 }
 
 /// A running system, or as much of it as was started.
@@ -127,14 +94,17 @@ impl System {
         if directory.as_os_str().len() + SOCKET_SUFFIX.len() > MAX_SOCKET_PATH {
             return Err(SystemError::DirectoryTooLong(directory));
         }
+        let accounts = self.options.accounts();
+        let first = accounts.first().ok_or(SystemError::NoWorkload)?;
+        let token = directory.join("tokens").join(first.name()).join("signet-token");
         let kubeconfig = directory.join("kubeconfig");
-        let token = directory.join("tokens/web/signet-token");
-        let cluster = self.start_cluster(&kubeconfig, &token)?;
+        let cluster = self.start_cluster(&accounts, &kubeconfig)?;
+        self.keep_tokens(&cluster, first, &token)?;
         let (ca_address, ca_metrics) = self
             .start_ca(&directory.join("ca"), &cluster, &mut started)
             .await?;
         let agent = self
-            .start_agent(&directory.join("agent"), &ca_address, &token, &mut started)
+            .start_agent(&directory.join("agent"), &ca_address, &mut started)
             .await?;
         Ok(Ready {
             kubeconfig,
@@ -146,6 +116,7 @@ impl System {
             token,
             ca_metrics: format!("http://{ca_metrics}"),
             agent_metrics: format!("http://{}", agent.metrics_listen),
+            workloads: accounts.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -184,32 +155,66 @@ impl System {
         }
     }
 
-    fn start_cluster(&mut self, kubeconfig: &Path, token: &Path) -> Result<Arc<DevCluster>, SystemError> {
+    /// The cluster with one node, on which everything runs.
+    fn start_cluster(
+        &mut self,
+        accounts: &[ServiceAccountId],
+        kubeconfig: &Path,
+    ) -> Result<Arc<DevCluster>, SystemError> {
+        let own = |account: &&ServiceAccountId| {
+            account.namespace() == SYSTEM_NAMESPACE && [CA_ACCOUNT, AGENT_ACCOUNT].contains(&account.name())
+        };
+        if let Some(own) = accounts.iter().find(own) {
+            return Err(SystemError::OwnAccount(own.clone()));
+        }
         let cluster = Arc::new(DevCluster::start(Options::default())?);
         self.cluster = Some(Arc::clone(&cluster));
         cluster.create_node(NODE)?;
         cluster::create_ca(&cluster, NODE)?;
-        cluster::create_workload(&cluster, DEMO_NAMESPACE, DEMO_ACCOUNT, NODE)?;
+        cluster::create_workload(&cluster, SYSTEM_NAMESPACE, AGENT_ACCOUNT, NODE)?;
+        for account in accounts {
+            cluster::create_workload(&cluster, account.namespace(), account.name(), NODE)?;
+        }
         cluster.write_kubeconfig(kubeconfig)?;
-        let own_token = Projected {
-            namespace: SYSTEM_NAMESPACE.into(),
-            account: CA_ACCOUNT.into(),
-            audience: None,
-            path: self.options.directory.join("tokens/signet-ca/token"),
-        };
-        let ca_kubeconfig = cluster::kubeconfig(&cluster, &own_token.path);
-        let workload_token = Projected {
-            namespace: DEMO_NAMESPACE.into(),
-            account: DEMO_ACCOUNT.into(),
-            audience: Some(AUDIENCE.into()),
-            path: token.to_owned(),
-        };
-        private_directory(&self.options.directory.join("ca"))?;
-        private_directory(&self.options.directory.join("tokens"))?;
-        TokenFiles::keep_fresh(&cluster, vec![own_token, workload_token], &self.tasks)?;
-        let path = self.options.directory.join("ca/kubeconfig");
-        write_atomic(&path, ca_kubeconfig.as_bytes(), SECRET_MODE)?;
         Ok(cluster)
+    }
+
+    /// The tokens of the CA, the agent and the first workload, as kubelet mounts them.
+    fn keep_tokens(
+        &self,
+        cluster: &Arc<DevCluster>,
+        workload: &ServiceAccountId,
+        token: &Path,
+    ) -> Result<(), SystemError> {
+        let directory = &self.options.directory;
+        let projected = |namespace: &str, account: &str, audience: Option<&str>, path: &Path| Projected {
+            namespace: namespace.into(),
+            account: account.into(),
+            audience: audience.map(Into::into),
+            path: path.to_owned(),
+        };
+        let of_ca = directory.join("tokens/signet-ca/token");
+        let ca_kubeconfig = cluster::kubeconfig(cluster, &of_ca);
+        let files = vec![
+            projected(SYSTEM_NAMESPACE, CA_ACCOUNT, None, &of_ca),
+            projected(
+                SYSTEM_NAMESPACE,
+                AGENT_ACCOUNT,
+                Some(AUDIENCE),
+                &self.agent_token(),
+            ),
+            projected(workload.namespace(), workload.name(), Some(AUDIENCE), token),
+        ];
+        private_directory(&directory.join("ca"))?;
+        private_directory(&directory.join("tokens"))?;
+        TokenFiles::keep_fresh(cluster, files, &self.tasks)?;
+        let path = directory.join("ca/kubeconfig");
+        write_atomic(&path, ca_kubeconfig.as_bytes(), SECRET_MODE)?;
+        Ok(())
+    }
+
+    fn agent_token(&self) -> PathBuf {
+        self.options.directory.join("tokens/signet-agent/token")
     }
 
     /// Returns the addresses bound: certificates, metrics.
@@ -222,7 +227,9 @@ impl System {
         tracing::debug!(cluster = %cluster.url(), "starting the ca");
         let options = &self.options;
         let kubeconfig = directory.join("kubeconfig");
-        let config = CaConfig::new(directory, &kubeconfig, &options.trust_domain, options.svid_ttl);
+        let mut config = CaConfig::new(directory, &kubeconfig, &options.trust_domain, options.svid_ttl);
+        config.trusted_node_accounts = vec![format!("{SYSTEM_NAMESPACE}/{AGENT_ACCOUNT}")];
+        config.federation = options.foreign.iter().map(Into::into).collect();
         let program = Program::beside("signet-ca", directory, &config.admin_socket)?;
         let process = self.ca.insert(program.start(&config)?);
         process.pid().into_iter().for_each(started);
@@ -236,17 +243,17 @@ impl System {
         &mut self,
         directory: &Path,
         ca_address: &str,
-        token: &Path,
         started: &mut impl FnMut(u32),
     ) -> Result<AgentConfig, SystemError> {
         let options = &self.options;
-        let mut config = AgentConfig::new(
-            directory,
-            ca_address,
-            token,
-            &options.trust_domain,
-            options.svid_ttl,
-        );
+        let (domain, token) = (&options.trust_domain, self.agent_token());
+        let mut config = AgentConfig::new(directory, ca_address, &token, domain, options.svid_ttl);
+        config.workloads = options.workloads.iter().map(Into::into).collect();
+        let ids: Vec<SpiffeId> = options
+            .accounts()
+            .iter()
+            .map(|account| account.spiffe_id(domain))
+            .collect();
         private_directory(directory)?;
         private_directory(&directory.join("workload"))?;
         if let Some(ca) = &self.ca {
@@ -258,8 +265,24 @@ impl System {
         let process = self.agent.insert(program.start(&config)?);
         process.pid().into_iter().for_each(started);
         process.ready(READY_WITHIN).await?;
+        let admin = process.admin();
+        process
+            .until(READY_WITHIN, async || every_svid(&admin, &ids).await)
+            .await?;
         config.metrics_listen = process.admin().agent_status().await?.metrics_address;
         Ok(config)
+    }
+}
+
+/// Whether the agent holds an SVID of each of `ids`.
+async fn every_svid(admin: &Admin, ids: &[SpiffeId]) -> Result<(), String> {
+    let held = admin.svids().await.map_err(|e| e.to_string())?;
+    match ids
+        .iter()
+        .find(|id| !held.iter().any(|svid| svid.spiffe_id == id.as_str()))
+    {
+        None => Ok(()),
+        Some(missing) => Err(format!("an SVID of {missing}")),
     }
 }
 

@@ -143,7 +143,7 @@ impl Facts {
             key: key_kind(leaf),
             dns_names: leaf.names().dns.clone(),
             signed_by: Signer {
-                subject: leaf.issuer().text.clone(),
+                subject: leaf.issuer().text(),
                 authority_id: leaf.authority_key_id().map(str::to_owned),
             },
             times: Times {
@@ -212,8 +212,8 @@ fn estimate(not_before: UnixTime, not_after: UnixTime) -> Renewal {
 
 fn link(certificate: &Certificate, place: usize) -> Link {
     Link {
-        subject: certificate.subject().text.clone(),
-        issuer: certificate.issuer().text.clone(),
+        subject: certificate.subject().text(),
+        issuer: certificate.issuer().text(),
         serial: certificate.serial_hex(),
         authority_id: (place > 0).then(|| authority_id(certificate)),
         key: key_kind(certificate),

@@ -80,7 +80,7 @@ fn count(number: usize, noun: &str) -> String {
 
 pub(crate) async fn run(args: RequestArgs, shell: &mut Shell) -> Result<Answer, Fault> {
     let ca = Ca::named(&args.ca, &shell.clock)?;
-    let token = inputs::token(&args.token_file)?;
+    let token = inputs::token(&args.token_file, "service-account token")?;
     let weak = |e: KeyError| Fault::Unanswered(format!("make a key: {e}"));
     let key = Arc::new(SigningKey::generate().map_err(weak)?);
     let csr = csr::request(&key, None).map_err(|e| Fault::Unanswered(format!("make a csr: {e}")))?;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use signet_certs::UnixTime;
 use signet_certs::lifetime::{plus, renewal_floor, until};
+use signet_certs::{SpiffeId, UnixTime};
 
 use crate::Shell;
 use crate::admin::{Admin, Svid};
-use crate::args::AdminArgs;
+use crate::args::RotateArgs;
 use crate::fault::{Answer, Fault};
 use crate::print::{Page, View};
 use crate::times::{Moment, relative};
@@ -43,13 +43,19 @@ impl View for Rotated {
     }
 }
 
-pub(crate) async fn run(args: &AdminArgs, shell: &mut Shell) -> Result<Answer, Fault> {
-    let admin = Admin::at(&args.admin);
+pub(crate) async fn run(args: &RotateArgs, shell: &mut Shell) -> Result<Answer, Fault> {
+    let admin = Admin::at(&args.admin.admin);
+    let id = args.id.as_ref().map(SpiffeId::as_str);
     let before = admin.svids().await?;
-    if let Some(words) = before.iter().find_map(|svid| wait(svid, shell.now())) {
+    let asked = before
+        .iter()
+        .filter(|svid| id.is_none_or(|id| svid.spiffe_id == id));
+    if let [only] = asked.collect::<Vec<_>>().as_slice()
+        && let Some(words) = wait(only, shell.now())
+    {
         shell.say(words);
     }
-    let after = admin.rotate().await?;
+    let after = admin.rotate(id).await?;
     let old = before.into_iter().find(|svid| svid.spiffe_id == after.spiffe_id);
     shell.show(&Rotated {
         spiffe_id: after.spiffe_id,

@@ -196,10 +196,10 @@ async fn every_way_a_backup_can_be_wrong_is_told_apart() {
 #[tokio::test]
 async fn what_is_no_state_is_not_exported() {
     let out = tempfile::tempdir().unwrap();
-    let newer = directory("{\"schema\":2}");
+    let newer = directory("{\"schema\":3}");
     let empty = tempfile::tempdir().unwrap();
     for (from, sentence) in [
-        (&newer, "is state of schema 2, this signet knows schema 1"),
+        (&newer, "is state of schema 3, this signet knows schema 2"),
         (&empty, "holds no state; has a CA ever been started with it?"),
     ] {
         let ran = export(&["--state-directory", &text(from.path())], &out.path().join("b")).await;

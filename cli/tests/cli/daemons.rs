@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use signet_certs::{SigningKey, X509Svid};
+use signet_certs::{JwtAuthority, SigningKey, X509Svid};
 use signet_proto::sds;
 use signet_proto::wire::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -26,42 +26,57 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::support::{HOUR, Pki, signet, text, token};
 
 /// Pages by `METHOD path`.
-type Pages = HashMap<&'static str, (u16, String)>;
+pub(crate) type Pages = HashMap<&'static str, (u16, String)>;
 
-struct Daemon {
+pub(crate) struct Daemon {
     directory: tempfile::TempDir,
+    /// The last body sent to each page.
+    asked: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl Daemon {
-    fn start(pages: Pages) -> Self {
+    pub(crate) fn start(pages: Pages) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
         let pages = Arc::new(pages);
+        let asked: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+        let heard = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let pages = Arc::clone(&pages);
+                let (pages, heard) = (Arc::clone(&pages), Arc::clone(&heard));
                 let answer = service_fn(move |request: hyper::Request<Incoming>| {
                     let page = format!("{} {}", request.method(), request.uri().path());
                     let (status, body) = pages.get(&*page).cloned().unwrap_or((404, String::new()));
                     let body = Full::new(Bytes::from(body));
                     let response = hyper::Response::builder().status(status).body(body).unwrap();
-                    async move { Ok::<_, Infallible>(response) }
+                    let heard = Arc::clone(&heard);
+                    async move {
+                        let sent = request.into_body().collect().await.unwrap().to_bytes();
+                        let sent = String::from_utf8(sent.to_vec()).unwrap();
+                        heard.lock().unwrap().insert(page, sent);
+                        Ok::<_, Infallible>(response)
+                    }
                 });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
                 );
             }
         });
-        Self { directory }
+        Self { directory, asked }
     }
 
-    fn socket(&self) -> String {
+    /// What was last sent to a page, as `METHOD path`.
+    pub(crate) fn asked(&self, page: &str) -> Option<String> {
+        self.asked.lock().unwrap().get(page).cloned()
+    }
+
+    pub(crate) fn socket(&self) -> String {
         text(&self.directory.path().join("admin.sock"))
     }
 }
 
 /// An SVID as an agent tells it.
-fn svid(pki: &Pki) -> Value {
+pub(crate) fn svid(pki: &Pki) -> Value {
     let chain = pki.chain("cart");
     json!({
         "spiffe_id": chain.id().as_str(), "serial": chain.serial(), "authority_id": pki.issuing.id(),
@@ -202,11 +217,23 @@ async fn the_ca_is_believed_about_a_token_and_its_fix_is_shown() {
 #[tokio::test]
 async fn a_bundle_of_a_daemon_is_read_strictly() {
     let pki = Pki::new();
-    let page =
-        |pem: String| json!({"trust_domain": "cluster.local", "sequence": 7, "pem": pem, "jwks": "{}"});
-    let agent = Daemon::start([("GET /v1/bundle", (200, page(pki.bundle().to_pem()).to_string()))].into());
+    let page = |pem: String| json!({"trust_domain": "cluster.local", "sequence": 7, "pem": pem});
+    let authority = JwtAuthority::new(Arc::new(SigningKey::generate().unwrap())).unwrap();
+    let bundle = pki
+        .bundle()
+        .with_jwt_keys(vec![authority.public().clone()])
+        .unwrap();
+    let mut whole = page(bundle.to_pem());
+    whole["jwks"] = bundle.to_jwks().into();
+    let agent = Daemon::start([("GET /v1/bundle", (200, whole.to_string()))].into());
     let shown = signet(&["bundle", "show", "--admin", &agent.socket(), "-o", "json"]).await;
     assert_eq!((shown.code, &shown.json()["sequence"]), (0, &json!(7)));
+    assert_eq!(shown.json()["jwt_keys"][0]["kid"], authority.public().kid());
+    let exported = signet(&["bundle", "export", "--admin", &agent.socket(), "--out", "-"]).await;
+    assert_eq!((exported.code, exported.out.trim_end()), (0, &*bundle.to_jwks()));
+    let older = Daemon::start([("GET /v1/bundle", (200, page(bundle.to_pem()).to_string()))].into());
+    let shown = signet(&["bundle", "show", "--admin", &older.socket(), "-o", "json"]).await;
+    assert_eq!((shown.code, &shown.json()["jwt_keys"]), (0, &json!([])));
     let agent = Daemon::start(
         [(
             "GET /v1/bundle",

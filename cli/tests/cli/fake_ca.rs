@@ -10,7 +10,9 @@ use signet_proto::wire::istio::v1::auth::istio_certificate_service_server::{
 };
 use signet_proto::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use signet_proto::wire::signet::ca::v1::authority_server::{Authority, AuthorityServer};
-use signet_proto::wire::signet::ca::v1::{WatchBundleRequest, WatchBundleResponse};
+use signet_proto::wire::signet::ca::v1::{
+    MintJwtSvidRequest, MintJwtSvidResponse, WatchBundleRequest, WatchBundleResponse,
+};
 use signet_runtime::SystemClock;
 use signet_runtime::clock::TlsTime;
 use tokio_stream::wrappers::ReceiverStream;
@@ -169,9 +171,16 @@ impl Authority for Bundles {
     ) -> Result<Response<Self::WatchBundleStream>, Status> {
         let (sender, stream) = tokio::sync::mpsc::channel(1);
         sender
-            .send(Ok(signet_proto::authority::to_wire(&self.0)))
+            .send(Ok(signet_proto::authority::to_wire(&self.0, [])))
             .await
             .unwrap();
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn mint_jwt_svid(
+        &self,
+        _: Request<MintJwtSvidRequest>,
+    ) -> Result<Response<MintJwtSvidResponse>, Status> {
+        Err(Status::unimplemented("this CA mints no tokens"))
     }
 }

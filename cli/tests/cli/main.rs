@@ -8,6 +8,8 @@
 mod authority;
 mod daemons;
 mod fake_ca;
+mod jwt;
+mod node;
 mod request;
 mod support;
 mod svid;

@@ -13,6 +13,7 @@ mod faults;
 mod http2;
 mod kubectl;
 mod objects;
+mod pages;
 mod reviews;
 mod support;
 mod tokens;

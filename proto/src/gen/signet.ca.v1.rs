@@ -5,7 +5,7 @@ pub struct WatchBundleRequest {
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchBundleResponse {
     /// Trust domain name, without scheme.
     #[prost(string, tag = "1")]
@@ -19,6 +19,59 @@ pub struct WatchBundleResponse {
     /// Seconds after which a poller should ask again.
     #[prost(uint64, tag = "4")]
     pub refresh_hint_seconds: u64,
+    /// Keys that verify JWT-SVIDs.
+    #[prost(message, repeated, tag = "5")]
+    pub jwt_keys: ::prost::alloc::vec::Vec<JwtKey>,
+    /// The bundles of all federated trust domains; one that is absent is withdrawn.
+    #[prost(message, repeated, tag = "6")]
+    pub foreign: ::prost::alloc::vec::Vec<ForeignBundle>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtKey {
+    /// Its name in token headers.
+    #[prost(string, tag = "1")]
+    pub kid: ::prost::alloc::string::String,
+    /// DER SubjectPublicKeyInfo.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub public_key: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForeignBundle {
+    /// Trust domain name, without scheme.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// As its publisher set it; 0 where there is none.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// Root certificates, DER, one per element.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Keys that verify its JWT-SVIDs.
+    #[prost(message, repeated, tag = "4")]
+    pub jwt_keys: ::prost::alloc::vec::Vec<JwtKey>,
+    /// Its publisher's hint, for those who pass it on; 0 where there is none.
+    #[prost(uint64, tag = "5")]
+    pub refresh_hint_seconds: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MintJwtSvidRequest {
+    /// Whose token; empty for the caller's own. Another identity is impersonation, by the rule of
+    /// CreateCertificate.
+    #[prost(string, tag = "1")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// For whom it is: at least one.
+    #[prost(string, repeated, tag = "2")]
+    pub audience: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Life asked for, in seconds, clamped; 0 for the default.
+    #[prost(int64, tag = "3")]
+    pub validity_seconds: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct MintJwtSvidResponse {
+    /// The token in compact form.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod authority_client {
@@ -125,6 +178,31 @@ pub mod authority_client {
                 .insert(GrpcMethod::new("signet.ca.v1.Authority", "WatchBundle"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A JWT-SVID. The token in the metadata authenticates as for CreateCertificate.
+        pub async fn mint_jwt_svid(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MintJwtSvidRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MintJwtSvidResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/signet.ca.v1.Authority/MintJwtSvid",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("signet.ca.v1.Authority", "MintJwtSvid"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -152,6 +230,14 @@ pub mod authority_server {
             request: tonic::Request<super::WatchBundleRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::WatchBundleStream>,
+            tonic::Status,
+        >;
+        /// A JWT-SVID. The token in the metadata authenticates as for CreateCertificate.
+        async fn mint_jwt_svid(
+            &self,
+            request: tonic::Request<super::MintJwtSvidRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MintJwtSvidResponse>,
             tonic::Status,
         >;
     }
@@ -273,6 +359,51 @@ pub mod authority_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/signet.ca.v1.Authority/MintJwtSvid" => {
+                    #[allow(non_camel_case_types)]
+                    struct MintJwtSvidSvc<T: Authority>(pub Arc<T>);
+                    impl<
+                        T: Authority,
+                    > tonic::server::UnaryService<super::MintJwtSvidRequest>
+                    for MintJwtSvidSvc<T> {
+                        type Response = super::MintJwtSvidResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MintJwtSvidRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authority>::mint_jwt_svid(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MintJwtSvidSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -229,6 +229,8 @@ fn arguments(assets: &Path, dir: &Dir, endpoint: &str, port: u16) -> Command {
         ("service-cluster-ip-range", "10.0.0.0/24".into()),
         ("disable-admission-plugins", "ServiceAccount".into()),
         ("endpoint-reconciler-type", "none".into()),
+        // As every cluster has it: drivers of volumes need it.
+        ("allow-privileged", "true".into()),
     ] {
         command.arg(format!("--{flag}={value}"));
     }

@@ -74,4 +74,9 @@ pub fn of(folder: &str) -> Vec<Manifest> {
 }
 
 /// The folders that hold a kustomization.
-pub const FOLDERS: [&str; 2] = ["deploy/ca", "deploy/agent-sidecar"];
+pub const FOLDERS: [&str; 4] = [
+    "deploy/ca",
+    "deploy/agent-sidecar",
+    "deploy/agent-node",
+    "deploy/csi-example",
+];

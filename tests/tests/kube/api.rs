@@ -1,7 +1,9 @@
 //! signet with the rights of `deploy/ca` at a real API server.
 
+mod agent_pods;
 mod dry_run;
 mod end_to_end;
+mod node_rule;
 mod rbac;
 mod reviews;
 mod roots;

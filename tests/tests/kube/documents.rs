@@ -127,6 +127,8 @@ fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
             &[
                 "output: {directory: /o, on_change: [c]}\n",
                 "output: {directory: /o, signal: {pid_file: /p, name: SIGHUP}}\n",
+                "attestor: unix\nworkloads: [{service_account: a/b, uid: 1}]\n",
+                "attestor: kubernetes\nnode_name: n\npod_uid: u\nkubeconfig: /k\n",
             ],
         ),
     ];

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::storage::v1::CSIDriver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ fn every_manifest_comes_out_of_its_type_as_it_went_in() {
             ("v1", "ConfigMap") => through::<ConfigMap>(&manifest),
             ("v1", "Service") => through::<Service>(&manifest),
             ("apps/v1", "Deployment") => through::<Deployment>(&manifest),
+            ("apps/v1", "DaemonSet") => through::<DaemonSet>(&manifest),
+            ("storage.k8s.io/v1", "CSIDriver") => through::<CSIDriver>(&manifest),
             ("policy/v1", "PodDisruptionBudget") => through::<PodDisruptionBudget>(&manifest),
             ("networking.k8s.io/v1", "NetworkPolicy") => through::<NetworkPolicy>(&manifest),
             ("rbac.authorization.k8s.io/v1", "ClusterRole") => through::<ClusterRole>(&manifest),
@@ -84,6 +87,7 @@ fn the_deployed_configurations_pass_check_config() {
             "agent.yaml",
             "signet-agent",
         ),
+        ("deploy/agent-node", "signet-agent", "agent.yaml", "signet-agent"),
     ] {
         let dir = Dir::new();
         let file = dir.write(key, config_map(folder, map)["data"][key].as_str().unwrap());
@@ -91,6 +95,7 @@ fn the_deployed_configurations_pass_check_config() {
             .arg("check-config")
             .arg("--config")
             .arg(file)
+            .env("NODE_NAME", "as the downward API gives it")
             .output()
             .unwrap();
         assert!(
@@ -137,10 +142,13 @@ fn the_parts_of_the_ca_refer_to_each_other() {
     assert_eq!(role["metadata"]["namespace"], state.0);
     assert_eq!(role["rules"][1]["resourceNames"], json!([state.1]));
     let cluster = &all.iter().find(|m| m.kind() == "ClusterRole").unwrap().object;
-    assert_eq!(
-        cluster["rules"][4]["resourceNames"],
-        json!([printed["roots_configmap"]])
-    );
+    let named: Vec<&Value> = cluster["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|rule| rule.get("resourceNames"))
+        .collect();
+    assert_eq!(named, [&json!([printed["roots_configmap"]])]);
     let service = all.iter().find(|m| m.kind() == "Service").unwrap();
     let container = &pod["spec"]["containers"][0];
     for (index, key) in ["listen", "metrics_listen"].into_iter().enumerate() {
@@ -216,35 +224,167 @@ fn the_sidecar_asks_for_what_the_agent_reads_by_default() {
     assert_eq!(config["allowed_uids"], json!(uids));
 }
 
+/// Containers that need what the restricted profile forbids, and what that is.
+const UNRESTRICTED: [(&str, &str); 2] = [
+    (
+        "signet-node/signet-agent",
+        "hostPID, one directory of the node, and its owner's uid",
+    ),
+    (
+        "signet-node/spiffe-csi-driver",
+        "mounting into other pods: a foreign program",
+    ),
+];
+
 #[test]
-fn every_pod_keeps_the_restricted_profile() {
-    for folder in FOLDERS {
-        let pod = deployment(folder).object["spec"]["template"]["spec"].clone();
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{folder}");
-        assert_eq!(
-            pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
-            "{folder}"
+fn every_pod_keeps_the_restricted_profile_but_those_that_cannot() {
+    let pods: Vec<Manifest> = FOLDERS.into_iter().flat_map(of).filter(|m| is_pod(m)).collect();
+    for manifest in &pods {
+        let named = &manifest.object["metadata"];
+        let name = format!(
+            "{}/{}",
+            named["namespace"].as_str().unwrap(),
+            named["name"].as_str().unwrap()
         );
-        let of = |key: &str| pod[key].as_array().cloned().unwrap_or_default();
-        for container in of("initContainers").into_iter().chain(of("containers")) {
-            let (name, security) = (&container["name"], &container["securityContext"]);
-            assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
-            assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
-            assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+        let pod = &manifest.object["spec"]["template"]["spec"];
+        for container in containers(pod) {
+            let resources = &container["resources"];
             assert!(
-                container["resources"]["limits"]["memory"].is_string(),
+                resources["limits"]["memory"].is_string(),
                 "{name} has a memory limit"
             );
             assert!(
-                container["resources"]["requests"]["cpu"].is_string(),
+                resources["requests"]["cpu"].is_string(),
                 "{name} asks for processor time"
             );
+            assert_eq!(
+                container["securityContext"]["readOnlyRootFilesystem"], true,
+                "{name}"
+            );
+        }
+        if UNRESTRICTED.iter().any(|(unrestricted, _)| *unrestricted == name) {
+            continue;
+        }
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        assert_eq!(
+            pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
+            "{name}"
+        );
+        for container in containers(pod) {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+            assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+        }
+        for host in ["hostPID", "hostNetwork", "hostIPC"] {
+            assert!(pod[host].is_null(), "{name}: {host}");
         }
         assert!(
-            of("volumes").iter().all(|volume| volume["hostPath"].is_null()),
-            "{folder}"
+            volumes(pod).iter().all(|volume| volume["hostPath"].is_null()),
+            "{name}"
         );
     }
+    assert_eq!(pods.len(), 5, "the pods were found");
+}
+
+#[test]
+fn the_node_agent_has_what_attestation_needs_and_nothing_else() {
+    let all = of("deploy/agent-node");
+    let set = all.iter().find(|m| m.kind() == "DaemonSet").unwrap();
+    let pod = &set.object["spec"]["template"]["spec"];
+    assert_eq!(pod["hostPID"], true);
+    assert!(pod["hostNetwork"].is_null() && pod["hostIPC"].is_null());
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let [agent] = &containers(pod)[..] else {
+        panic!("one container")
+    };
+    let security = &agent["securityContext"];
+    assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert!(security["privileged"].is_null());
+    // The one directory of the node is that of the workload socket, and the admin socket is not in it.
+    let printed = printed_node();
+    let paths: Vec<Value> = volumes(pod)
+        .iter()
+        .filter(|v| !v["hostPath"].is_null())
+        .cloned()
+        .collect();
+    let [shared] = &paths[..] else {
+        panic!("one directory of the node")
+    };
+    let directory = shared["hostPath"]["path"].as_str().unwrap();
+    assert_eq!(mounted(agent, shared["name"].as_str().unwrap()), directory);
+    assert_eq!(printed["socket"], format!("{directory}/agent.sock"));
+    assert!(!printed["admin_socket"].as_str().unwrap().starts_with(directory));
+    assert_eq!(printed["attestor"], "kubernetes");
+    // Its token is the CA's alone, and its rights are to follow pods.
+    let named = |name: &str| volumes(pod).into_iter().find(|v| v["name"] == name).unwrap();
+    let token = named("token")["projected"]["sources"][0]["serviceAccountToken"].clone();
+    let ca = self::printed("signet-ca", "state_secret: a/b\n");
+    assert_eq!(ca["audiences"], json!([token["audience"]]));
+    assert_eq!(
+        printed["token_file"],
+        format!("{}/{}", mounted(agent, "token"), token["path"].as_str().unwrap())
+    );
+    assert_eq!(named("roots")["configMap"]["name"], ca["roots_configmap"]);
+    assert_eq!(
+        printed["ca_root_file"],
+        format!("{}/root-cert.pem", mounted(agent, "roots"))
+    );
+    let role = all.iter().find(|m| m.kind() == "ClusterRole").unwrap();
+    let only = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]);
+    assert_eq!(role.object["rules"], only);
+    // The pod's facts come from the downward API, under the names the program reads.
+    let env: Vec<(&Value, &Value)> = agent["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (&e["name"], &e["valueFrom"]["fieldRef"]["fieldPath"]))
+        .collect();
+    assert_eq!(
+        env,
+        [
+            (&json!("NODE_NAME"), &json!("spec.nodeName")),
+            (&json!("POD_UID"), &json!("metadata.uid"))
+        ]
+    );
+    // The CA's example names the very account.
+    let account = format!(
+        "{}/{}",
+        set.object["metadata"]["namespace"].as_str().unwrap(),
+        pod["serviceAccountName"].as_str().unwrap()
+    );
+    assert!(text("deploy/ca/config.yaml").contains(&format!("trusted_node_accounts: [{account}]")));
+}
+
+#[test]
+fn the_csi_driver_hands_out_the_directory_of_the_workload_socket() {
+    let all = of("deploy/csi-example");
+    let pod = |kind: &str| {
+        all.iter().find(|m| m.kind() == kind).unwrap().object["spec"]["template"]["spec"].clone()
+    };
+    let (driver, client) = (pod("DaemonSet"), pod("Deployment"));
+    let socket = printed_node()["socket"].as_str().unwrap().to_owned();
+    let directory = socket.rsplit_once('/').unwrap().0;
+    let shared = volumes(&driver)
+        .into_iter()
+        .find(|v| v["name"] == "workload-socket")
+        .unwrap();
+    assert_eq!(shared["hostPath"]["path"], directory);
+    let container = &containers(&driver)[0];
+    let at = mounted(container, "workload-socket");
+    assert!(container["args"].as_array().unwrap().contains(&json!(at)));
+    let application = &containers(&client)[0];
+    let variable = &application["env"][0];
+    assert_eq!(variable["name"], "SPIFFE_ENDPOINT_SOCKET");
+    assert_eq!(
+        variable["value"],
+        format!("unix://{}/agent.sock", mounted(application, "workload-api"))
+    );
+    let driver = all.iter().find(|m| m.kind() == "CSIDriver").unwrap();
+    assert_eq!(
+        volumes(&client)[0]["csi"]["driver"],
+        driver.object["metadata"]["name"]
+    );
 }
 
 #[test]
@@ -263,6 +403,38 @@ fn envoy_accepts_the_bootstrap_of_the_sidecar_example() {
         "{}",
         String::from_utf8_lossy(&checked.stderr)
     );
+}
+
+fn is_pod(manifest: &Manifest) -> bool {
+    ["Deployment", "DaemonSet"].contains(&manifest.kind())
+}
+
+fn list(pod: &Value, key: &str) -> Vec<Value> {
+    pod[key].as_array().cloned().unwrap_or_default()
+}
+
+fn containers(pod: &Value) -> Vec<Value> {
+    [list(pod, "initContainers"), list(pod, "containers")].concat()
+}
+
+fn volumes(pod: &Value) -> Vec<Value> {
+    list(pod, "volumes")
+}
+
+/// Where a container sees a volume.
+fn mounted(container: &Value, volume: &str) -> String {
+    let mounts = list(container, "volumeMounts");
+    let found = mounts.iter().find(|mount| mount["name"] == volume).unwrap();
+    found["mountPath"].as_str().unwrap().to_owned()
+}
+
+/// What `print-config` says of the node agent's configuration as deployed.
+fn printed_node() -> Value {
+    let map = config_map("deploy/agent-node", "signet-agent");
+    printed(
+        "signet-agent",
+        &format!("node_name: n1\n{}", map["data"]["agent.yaml"].as_str().unwrap()),
+    )
 }
 
 fn deployment(folder: &str) -> Manifest {

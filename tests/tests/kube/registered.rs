@@ -42,38 +42,53 @@ impl Metric {
     }
 }
 
-/// The files that register.
-const SOURCES: [&str; 2] = ["ca-server/src/metrics.rs", "agent/src/metrics.rs"];
+/// The files that register, the prefix of what they do, and the struct that holds it.
+const SOURCES: [(&str, &str, &str); 4] = [
+    ("ca-server/src/metrics.rs", "signet_ca", "Metrics"),
+    ("ca-server/src/metrics/pods.rs", "signet_ca", "PodMetrics"),
+    ("ca-server/src/metrics/trust.rs", "signet_ca", "TrustMetrics"),
+    ("agent/src/metrics.rs", "signet_agent", "Metrics"),
+];
 
 /// Every metric of both binaries.
 pub(crate) fn metrics() -> Vec<Metric> {
-    SOURCES.into_iter().flat_map(|file| of(&text(file))).collect()
+    let of = |(file, prefix, holder): (&str, &str, &str)| of(file, prefix, holder);
+    SOURCES.into_iter().flat_map(of).collect()
 }
 
-fn of(source: &str) -> Vec<Metric> {
-    let literal = |text: &str| text.split('"').nth(1).unwrap_or_default().to_owned();
-    let prefix = literal(source.split("sub_registry_with_prefix(").nth(1).unwrap());
-    let registered = source.split(".register(").skip(1).map(|call| {
-        let field = call.split(".clone()").next().unwrap();
-        let field = field.rsplit('.').next().unwrap();
-        Metric {
-            name: format!("{prefix}_{}", literal(call)),
-            kind: kind(source, field),
-        }
+/// The metrics one file registers: by a call each, or as rows `("name", "help", &m.field)` of a table.
+fn of(file: &str, prefix: &str, holder: &str) -> Vec<Metric> {
+    let source = text(file);
+    let calls = source.split(".register(").skip(1).filter_map(|call| {
+        let name = call.trim_start().strip_prefix('"')?.split('"').next()?;
+        let field = call.split(".clone()").next()?.rsplit('.').next()?;
+        Some((name, field))
     });
-    let registered: Vec<Metric> = registered.collect();
-    let body = source
-        .split("pub struct Metrics {")
-        .nth(1)
-        .unwrap()
-        .split("\n}")
-        .next()
-        .unwrap();
-    let fields = body
-        .lines()
-        .filter(|line| line.trim_start().starts_with("pub "))
-        .count();
-    assert_eq!(registered.len(), fields, "every metric is registered once");
+    let rows = source.match_indices("&m.").filter_map(|(at, _)| {
+        let row = source[..at].rsplit('(').next()?;
+        let name = row.trim_start().strip_prefix('"')?.split('"').next()?;
+        let field = source[at + 3..]
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .next()?;
+        Some((name, field))
+    });
+    let registered: Vec<Metric> = calls
+        .chain(rows)
+        .map(|(name, field)| Metric {
+            name: format!("{prefix}_{name}"),
+            kind: kind(&source, field),
+        })
+        .collect();
+    let body = source.split(&format!("pub struct {holder} {{")).nth(1);
+    let body = body.unwrap().split("\n}").next().unwrap();
+    // A group of metrics has its own file.
+    let single = |line: &&str| line.trim_start().starts_with("pub ") && !line.ends_with("Metrics,");
+    let fields = body.lines().filter(single).count();
+    assert_eq!(
+        registered.len(),
+        fields,
+        "{file}: every metric is registered once"
+    );
     registered
 }
 

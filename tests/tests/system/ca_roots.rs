@@ -160,8 +160,8 @@ async fn newer_damaged_and_foreign_states_are_refused_and_left_as_they_are() {
     };
     for (state, said) in [
         (
-            changed(&|s| s["schema"] = 2.into()),
-            "state has schema 2, this signet knows 1; run the newer signet that wrote it",
+            changed(&|s| s["schema"] = 3.into()),
+            "state has schema 3, this signet knows 2; run the newer signet that wrote it",
         ),
         (
             changed(&|s| s["trust_domain"] = "other.example".into()),

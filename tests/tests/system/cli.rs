@@ -186,6 +186,129 @@ async fn a_running_agents_svid_is_shown_watched_and_rotated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workload_fetches_a_token_and_its_receiver_validates_it() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place.cluster, &place.ca, "shop", "cart", "1h").await;
+    let (socket, admin) = (
+        agent.socket().display().to_string(),
+        agent.admin().socket().display().to_string(),
+    );
+    let token = place.path("jwt");
+    let fetch = [
+        "jwt",
+        "fetch",
+        "--socket",
+        &socket,
+        "--audience",
+        "vault",
+        "--out",
+        &token,
+        "-o",
+        "json",
+    ];
+    let fetched = signet(&fetch).await.good();
+    assert_eq!(fetched.json()["spiffe_id"], CART);
+    assert_eq!(mode(&place.dir.join("jwt")), 0o600);
+    let text = std::fs::read_to_string(&token).unwrap();
+    assert!(
+        !(fetched.stdout + &fetched.stderr).contains(text.trim()),
+        "the token is printed"
+    );
+    let inspected = signet(&["jwt", "inspect", &token, "-o", "json"])
+        .await
+        .good()
+        .json();
+    assert_eq!(
+        (&inspected["verified"], &inspected["well_formed"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(inspected["claims"]["sub"], CART);
+
+    // By the agent, by the CA's bundle in a file, and by the agent's.
+    let by_agent = ["jwt", "validate", &token, "--socket", &socket, "--audience"];
+    signet(&[&by_agent[..], &["vault"]].concat()).await.good();
+    let refused = signet(&[&by_agent[..], &["db"]].concat()).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for source in [place.ca_admin(), admin] {
+        let bundle = place.path("bundle.json");
+        signet(&["bundle", "export", "--admin", &source, "--out", &bundle])
+            .await
+            .good();
+        let validate = [
+            "jwt",
+            "validate",
+            &token,
+            "--bundle",
+            &bundle,
+            "--audience",
+            "vault",
+            "-o",
+            "json",
+        ];
+        let verdict = signet(&validate).await.good().json();
+        assert_eq!(
+            (&verdict["spiffe_id"], &verdict["kid"]),
+            (&CART.into(), &inspected["kid"])
+        );
+        let shown = signet(&["bundle", "show", &bundle, "-o", "json"])
+            .await
+            .good()
+            .json();
+        let kids = shown["jwt_keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| &key["kid"]);
+        assert!(kids.into_iter().any(|kid| *kid == inspected["kid"]), "{shown}");
+    }
+    let other = signet(
+        &[
+            &fetch[..],
+            &["--spiffe-id", "spiffe://cluster.local/ns/shop/sa/bank"],
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(other.code, 1, "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_one_workload_of_a_sidecar_is_listed_with_its_clients() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place.cluster, &place.ca, "shop", "cart", "1h").await;
+    let mut stream = signet_tests::sds::Stream::open(&agent.socket(), &["default"])
+        .await
+        .unwrap();
+    stream.next().await.unwrap();
+    let admin = agent.admin().socket().display().to_string();
+    let listed = signet(&["workload", "list", "--admin", &admin, "-o", "json"])
+        .await
+        .good()
+        .json();
+    assert_eq!(listed["attestor"], "own");
+    let row = &listed["workloads"][0];
+    assert_eq!(
+        (&row["spiffe_id"], &row["account"]),
+        (&CART.into(), &"shop/cart".into())
+    );
+    assert_eq!(
+        (&row["state"], &row["clients"]["sotw"]),
+        (&"served".into(), &1.into()),
+        "{listed}"
+    );
+    let table = signet(&["workload", "list", "--admin", &admin])
+        .await
+        .good()
+        .stdout;
+    assert!(table.contains("sotw 1") && table.contains(CART), "{table}");
+    let federation = signet(&["federation", "list", "--admin", &admin, "-o", "json"])
+        .await
+        .good()
+        .json();
+    assert_eq!(federation["federated"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bundle_and_authorities_are_shown() {
     let place = Place::new().await;
     let agent = Agent::start(&place.cluster, &place.ca, "shop", "cart", "1h").await;

@@ -7,7 +7,7 @@ use signet_tests::admin::Admin;
 use signet_tests::cli::signet;
 use signet_tests::dev::Dev;
 use signet_tests::dir::mode;
-use signet_tests::process::{Signal, runs};
+use signet_tests::process::{Signal, program, runs};
 use signet_tests::wait::{SOON, until};
 use signet_tests::{http, sds};
 
@@ -77,6 +77,148 @@ async fn one_line_tells_where_everything_is_and_it_is_true() {
     signet(&["svid", "show", "--admin", dev.value("admin_socket")])
         .await
         .good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_get_the_identities_that_were_asked_for_and_strangers_none() {
+    // The command itself is a workload; this test, of the same user, is none.
+    let own = program("signet").display().to_string();
+    let bank = format!("shop/bank=executable:{own},hint:bank");
+    let cart = format!("shop/cart=executable:{own}");
+    let dev = Dev::start(&["--workload", &bank, "--workload", &cart]).await;
+    let listed = signet(&[
+        "workload",
+        "list",
+        "--admin",
+        dev.value("admin_socket"),
+        "-o",
+        "json",
+    ])
+    .await
+    .good()
+    .json();
+    let accounts: Vec<&str> = listed["workloads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["account"].as_str().unwrap())
+        .collect();
+    assert_eq!(accounts, ["shop/bank", "shop/cart"], "{listed}");
+    assert!(
+        listed["workloads"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["state"] == "served")
+    );
+    let socket = dev.value("agent_socket");
+    let shown = signet(&["svid", "show", "--socket", socket, "-o", "json"])
+        .await
+        .good()
+        .json();
+    assert_eq!(
+        shown["svids"][0]["spiffe_id"], "spiffe://cluster.local/ns/shop/sa/bank",
+        "the first rule is the default"
+    );
+    let refused = sds::fetch(Path::new(socket), "default").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    assert!(refused.message().contains("no identity issued"), "{refused:?}");
+    assert!(dev.value("token").ends_with("tokens/bank/signet-token"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_systems_accept_each_others_domain_by_bundle() {
+    let partner = Dev::start(&["--trust-domain", "partner.example"]).await;
+    let file = partner.dir().join("partner.json").display().to_string();
+    let export = [
+        "bundle",
+        "export",
+        "--admin",
+        partner.value("ca_admin_socket"),
+        "--out",
+        &file,
+    ];
+    signet(&export).await.good();
+    let foreign = format!("partner.example={file}");
+    let dev = Dev::start(&["--foreign", &foreign]).await;
+    let listed = signet(&[
+        "federation",
+        "list",
+        "--admin",
+        dev.value("admin_socket"),
+        "-o",
+        "json",
+    ])
+    .await
+    .good()
+    .json();
+    assert_eq!(
+        listed["federated"][0]["trust_domain"], "partner.example",
+        "{listed}"
+    );
+    let token = dev.dir().join("token").display().to_string();
+    let fetch = [
+        "jwt",
+        "fetch",
+        "--socket",
+        partner.value("agent_socket"),
+        "--audience",
+        "shop",
+        "--out",
+        &token,
+    ];
+    signet(&fetch).await.good();
+    let validate = async |socket: &str| {
+        signet(&[
+            "jwt",
+            "validate",
+            &token,
+            "--socket",
+            socket,
+            "--audience",
+            "shop",
+            "-o",
+            "json",
+        ])
+        .await
+    };
+    let accepted = validate(dev.value("agent_socket")).await.good().json();
+    assert_eq!(accepted["spiffe_id"], "spiffe://partner.example/ns/demo/sa/web");
+    // Trust is not mutual by itself.
+    let fetch = [
+        "jwt",
+        "fetch",
+        "--socket",
+        dev.value("agent_socket"),
+        "--audience",
+        "shop",
+        "--out",
+        &token,
+    ];
+    signet(&fetch).await.good();
+    assert_eq!(validate(partner.value("agent_socket")).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_started_is_told_before_anything_runs() {
+    let foreign = ["dev", "--foreign", "partner.example=/nonexistent"];
+    let ran = signet(&foreign).await;
+    assert!(ran.code == 2 && ran.stderr.contains("/nonexistent"), "{ran:?}");
+    let own = signet(&["dev", "--foreign", "cluster.local=/nonexistent"]).await;
+    assert!(
+        own.code == 2 && own.stderr.contains("our own trust domain"),
+        "{own:?}"
+    );
+    let agent = signet(&["dev", "--workload", "signet-system/signet-agent"]).await;
+    assert!(
+        agent.code == 2 && agent.stderr.contains("an account of signet itself"),
+        "{agent:?}"
+    );
+    let wrong = signet(&["dev", "--workload", "cart"]).await;
+    assert!(
+        wrong.code == 2 && wrong.stderr.contains("write NAMESPACE/ACCOUNT"),
+        "{wrong:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

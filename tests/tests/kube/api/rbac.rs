@@ -22,6 +22,8 @@ const SIGNS: &[(&str, &str, bool)] = &[
     ),
     ("list namespaces", "watch broke; resuming", false),
     ("watch namespaces", "watch broke; resuming", false),
+    ("list pods", "pods cannot be listed; trying again", false),
+    ("watch pods", "watch of pods broke; resuming", false),
     (
         "list configmaps",
         "cannot tell whether there has been a root before",
@@ -107,7 +109,8 @@ async fn missing(server: &ApiServer, index: usize, right: &Right) {
     }
 }
 
-/// A CA that uses every right: its plugged-in root makes it write the state a second time.
+/// A CA that uses every right: its plugged-in root makes it write the state a second time, and a node
+/// account makes it watch pods.
 fn demanding(installed: &Installed) -> CaSetup {
     let setup = installed.ca();
     let root = root(&installed.trust_domain());
@@ -119,7 +122,9 @@ fn demanding(installed: &Installed) -> CaSetup {
     ] {
         std::fs::write(dir.join(file), pem).unwrap();
     }
-    setup.set("plugged_in_ca", dir.display().to_string())
+    setup
+        .set("plugged_in_ca", dir.display().to_string())
+        .set("trusted_node_accounts", vec!["signet-system/signet-agent"])
 }
 
 /// A ConfigMap of somebody else under the name of ours, so that it has to be changed and not made.

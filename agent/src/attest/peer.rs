@@ -1,0 +1,179 @@
+//! Who is at the other end of a connection: the kernel's credentials, and a handle on the process taken
+//! before a byte of it was read.
+//!
+//! The kernel remembers who connected; the handle says whether that process still lives. A connection
+//! that was passed on keeps the credentials of the process that made it, and ends with that process.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::process::Pid;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use super::process::{FileId, Process, ProcessError};
+use super::stat::Owner;
+
+/// Why there is no handle on a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The kernel names no credentials.
+    #[error("the kernel names no peer: {0}")]
+    NoCredentials(#[source] io::Error),
+    /// The process lives in a process namespace that we cannot see.
+    #[error("the kernel names no process; the agent does not see the process namespace of its peers")]
+    NoProcess,
+    /// The process cannot be held.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The user is not admitted.
+    #[error("user {uid} is not in allowed_uids")]
+    Uid {
+        /// The user.
+        uid: u32,
+    },
+}
+
+impl PeerError {
+    /// A stable word, for the metric of connections.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::NoCredentials(_) => "no_credentials",
+            Self::NoProcess => "no_process",
+            Self::Process(ProcessError::Ended) => "peer_ended",
+            Self::Process(ProcessError::OtherOwner | ProcessError::OtherProcess) => "peer_changed",
+            Self::Process(ProcessError::Malformed(_) | ProcessError::Unreadable(..)) => "peer_unreadable",
+            Self::Uid { .. } => "refused_uid",
+        }
+    }
+}
+
+/// The process at the other end of a connection. Clones share the handle.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    owner: Owner,
+    pid: Option<i32>,
+    since: Instant,
+    process: Option<Process>,
+}
+
+impl Peer {
+    /// Takes a handle on the process that connected `stream`, with the process table at `host_proc`.
+    /// To be called as soon as the stream is accepted, inside the runtime.
+    ///
+    /// # Errors
+    /// A [`PeerError`].
+    pub fn of(stream: &UnixStream, host_proc: &Path) -> Result<Self, PeerError> {
+        let named = Self::by_credentials(stream)?;
+        // None, or 0, for a process outside our process namespace.
+        let pid = named.pid().and_then(Pid::from_raw).ok_or(PeerError::NoProcess)?;
+        let process = Process::hold(pid, host_proc)?;
+        // Another owner than at the time of connecting: the number may be another process's by now.
+        if process.owner() != named.inner.owner {
+            return Err(ProcessError::OtherOwner.into());
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                owner: named.inner.owner,
+                pid: named.inner.pid,
+                since: named.inner.since,
+                process: Some(process),
+            }),
+        })
+    }
+
+    /// The credentials alone, without a handle: for a decision that rests on the user.
+    ///
+    /// # Errors
+    /// [`PeerError::NoCredentials`].
+    pub fn by_credentials(stream: &UnixStream) -> Result<Self, PeerError> {
+        let cred = stream.peer_cred().map_err(PeerError::NoCredentials)?;
+        let inner = Inner {
+            owner: Owner {
+                uid: cred.uid(),
+                gid: cred.gid(),
+            },
+            pid: cred.pid(),
+            since: Instant::now(),
+            process: None,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Its user at the time of connecting.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.inner.owner.uid
+    }
+
+    /// Its group at the time of connecting.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.inner.owner.gid
+    }
+
+    /// Its process id at the time of connecting; none where it lives in a process namespace that we cannot see.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.inner.pid
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.inner.since
+    }
+
+    /// Whether the process lives. Always so for [`Peer::by_credentials`], which holds none.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.recheck(), Err(ProcessError::Ended))
+    }
+
+    /// Waits until the process has ended; for ever for [`Peer::by_credentials`].
+    pub async fn ended(&self) {
+        match &self.inner.process {
+            Some(process) => process.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether the process lives and is what it was.
+    pub(super) fn recheck(&self) -> Result<(), ProcessError> {
+        self.inner.process.as_ref().map_or(Ok(()), Process::recheck)
+    }
+
+    /// Its cgroups, as text.
+    pub(super) fn cgroup(&self) -> Result<Vec<u8>, ProcessError> {
+        self.held()?.cgroup()
+    }
+
+    /// The file it executes.
+    pub(super) fn executable(&self) -> Result<FileId, ProcessError> {
+        self.held()?.executable()
+    }
+
+    /// Its mount namespace.
+    pub(super) fn mounts(&self) -> Result<FileId, ProcessError> {
+        self.held()?.mounts()
+    }
+
+    fn held(&self) -> Result<&Process, ProcessError> {
+        self.inner
+            .process
+            .as_ref()
+            .ok_or(ProcessError::Malformed("directory"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,265 @@
+//! The one watch that feeds the index: the pods whose `spec.nodeName` is this node. While it is broken
+//! the index stays in use, as old as it is.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod as CorePod;
+use kube::api::{Api, ApiResource};
+use kube::runtime::watcher;
+use signet_certs::TrustDomain;
+use signet_runtime::Clock;
+use signet_runtime::backoff::{Backoff, random_share};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::facts::{self, FactsError, PodFacts, PodObject};
+use super::index::Event;
+use super::{Reader, View};
+use crate::attest::Wanted;
+use crate::attest::cgroup::PodUid;
+use crate::metrics::{Metrics, Outcome, gauge};
+use crate::quiet::Quiet;
+
+/// Waits after a failure. The API server's herd after a restart of its own is every node at once.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(30),
+};
+/// Shortest time between two lists that were asked for.
+const RELIST_FLOOR: Duration = Duration::from_secs(5);
+
+/// A client for the API server: of the pod we run in, or as a kubeconfig says.
+///
+/// # Errors
+/// A sentence.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, String> {
+    let mut loaded = match kubeconfig {
+        None => kube::Config::incluster().map_err(|e| {
+            format!("not in a cluster ({e}); set kubeconfig to a file that reaches the API server")
+        })?,
+        Some(path) => {
+            let named = |e: kube::config::KubeconfigError| format!("kubeconfig {}: {e}", path.display());
+            let file = kube::config::Kubeconfig::read_from(path).map_err(named)?;
+            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+                .await
+                .map_err(named)?
+        }
+    };
+    // Our own backoff decides; hidden retries would only delay what the log says.
+    loaded.default_retry = false;
+    kube::Client::try_from(loaded).map_err(|e| format!("kubernetes client: {e}"))
+}
+
+/// What the watch is made of.
+pub struct Parts {
+    /// How to reach the API server.
+    pub client: kube::Client,
+    /// The node's name.
+    pub node: String,
+    /// The agent's own pod.
+    pub own: Option<PodUid>,
+    /// The trust domain of identities.
+    pub domain: TrustDomain,
+    /// For the metric of the last event.
+    pub clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub metrics: Metrics,
+}
+
+/// The writer's end.
+pub struct PodWatch {
+    parts: Parts,
+    view: watch::Sender<View>,
+    relist: Arc<Notify>,
+    wanted: watch::Sender<Arc<Wanted>>,
+    /// What the list under way has shown so far.
+    listing: Vec<PodFacts>,
+    quiet: Quiet<&'static str>,
+}
+
+impl PodWatch {
+    /// The writer, to be run; the pods' reader; the identities in use.
+    #[must_use]
+    pub fn new(parts: Parts) -> (Self, Reader, watch::Receiver<Arc<Wanted>>) {
+        let (view, views) = watch::channel(View::empty());
+        let (wanted, wants) = watch::channel(Arc::new(Wanted::default()));
+        let relist = Arc::new(Notify::new());
+        let reader = Reader {
+            view: views,
+            relist: Arc::clone(&relist),
+        };
+        let this = Self {
+            parts,
+            view,
+            relist,
+            wanted,
+            listing: Vec::new(),
+            quiet: Quiet::default(),
+        };
+        (this, reader, wants)
+    }
+
+    /// Follows the pods until dropped. Each round begins with a complete list.
+    pub async fn run(mut self) {
+        let kind = ApiResource::erase::<CorePod>(&());
+        let api = Api::<PodObject>::all_with(self.parts.client.clone(), &kind);
+        let only = watcher::Config::default().fields(&format!("spec.nodeName={}", self.parts.node));
+        loop {
+            let events = pin!(watcher(api.clone(), only.clone()));
+            self.follow(events).await;
+        }
+    }
+
+    /// Takes events in until a fresh list was asked for.
+    async fn follow(
+        &mut self,
+        mut events: impl futures::Stream<Item = watcher::Result<watcher::Event<PodObject>>> + Unpin,
+    ) {
+        let not_before = Instant::now() + RELIST_FLOOR;
+        let relist = Arc::clone(&self.relist);
+        let asked = async move {
+            relist.notified().await;
+            tokio::time::sleep_until(not_before).await;
+        };
+        let mut asked = pin!(asked);
+        let mut attempt = 0;
+        loop {
+            let event = tokio::select! {
+                () = &mut asked => return,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(event)) => {
+                    attempt = 0;
+                    self.take(event, Instant::now());
+                }
+                Some(Err(error)) => {
+                    self.failed(&error);
+                    tokio::time::sleep(BACKOFF.delay(attempt, random_share())).await;
+                    attempt = attempt.saturating_add(1);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
+        let reason = match error {
+            watcher::Error::InitialListFailed(_) => "list",
+            watcher::Error::WatchStartFailed(_) => "start",
+            watcher::Error::WatchError(_) => "status",
+            watcher::Error::WatchFailed(_) => "stream",
+            watcher::Error::NoResourceVersion => "version",
+        };
+        Metrics::blame(&self.parts.metrics.pod_watch_failures, reason);
+        if self.quiet.may_log(reason, Instant::now()) {
+            tracing::warn!(reason, error = %chain(error), "pod watch failed; what is known of pods stays in use");
+        }
+    }
+
+    /// Takes one event in.
+    pub fn take(&mut self, event: watcher::Event<PodObject>, now: Instant) {
+        match event {
+            watcher::Event::Init => self.listing.clear(),
+            watcher::Event::InitApply(pod) => {
+                if let Some(facts) = self.read(pod) {
+                    self.listing.push(facts);
+                }
+            }
+            watcher::Event::InitDone => {
+                let list = std::mem::take(&mut self.listing);
+                self.apply("listed", Event::Listed(list), now);
+            }
+            watcher::Event::Apply(pod) => {
+                if let Some(facts) = self.read(pod) {
+                    self.apply("applied", Event::Applied(facts), now);
+                }
+            }
+            watcher::Event::Delete(pod) => match facts::uid(&pod.metadata) {
+                Ok(uid) => self.apply("deleted", Event::Deleted(uid), now),
+                Err(fault) => self.unusable(fault),
+            },
+        }
+    }
+
+    fn read(&mut self, pod: PodObject) -> Option<PodFacts> {
+        facts::facts(pod, &self.parts.node)
+            .map_err(|fault| self.unusable(fault))
+            .ok()
+    }
+
+    fn unusable(&mut self, fault: FactsError) {
+        Metrics::count(&self.parts.metrics.pod_events, "unusable");
+        if self.quiet.may_log("unusable", Instant::now()) {
+            tracing::warn!(error = %fault, "a pod from the API server is left out");
+        }
+    }
+
+    fn apply(&mut self, outcome: &'static str, event: Event, now: Instant) {
+        let mut change = super::index::Change::default();
+        let mut first = false;
+        self.view.send_if_modified(|view| {
+            first = view.known_as_of.is_none();
+            change = Arc::make_mut(&mut view.index).apply(event, &self.parts.domain);
+            view.known_as_of = Some(now);
+            // A list tells also those who wait for what it does not show.
+            change.any || outcome == "listed"
+        });
+        let metrics = &self.parts.metrics;
+        Metrics::count(&metrics.pod_events, outcome);
+        metrics
+            .pod_last_event
+            .set(gauge(self.parts.clock.now().as_secs()));
+        if change.no_room > 0 {
+            let left_out = metrics.pod_events.get_or_create(&Outcome { outcome: "no_room" });
+            left_out.inc_by(u64::try_from(change.no_room).unwrap_or(u64::MAX));
+            if self.quiet.may_log("no_room", Instant::now()) {
+                tracing::error!(
+                    most = super::index::MAX_PODS,
+                    "this node has more pods than are kept"
+                );
+            }
+        }
+        if change.any || first {
+            self.publish(change.wanted || first, first);
+        }
+    }
+
+    fn publish(&self, wanted: bool, first: bool) {
+        let index = Arc::clone(&self.view.borrow().index);
+        let pods = u64::try_from(index.len()).unwrap_or(u64::MAX);
+        self.parts.metrics.pods.set(gauge(pods));
+        if first {
+            tracing::info!(node_name = %self.parts.node, pods, "the pods of this node are known");
+        }
+        if wanted {
+            let now = Arc::new(index.wanted(self.parts.own));
+            self.wanted.send_if_modified(|before| {
+                let changed = **before != *now;
+                *before = now;
+                changed
+            });
+        }
+    }
+}
+
+/// An error and its causes, as one sentence.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

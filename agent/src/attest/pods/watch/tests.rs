@@ -1,0 +1,110 @@
+use serde_json::{Value, json};
+use signet_runtime::UnixTime;
+
+use super::*;
+use crate::metrics::Reason;
+
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(1_000))
+    }
+}
+
+fn pod_watch() -> (PodWatch, Reader, watch::Receiver<Arc<Wanted>>) {
+    let nowhere = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+    PodWatch::new(Parts {
+        client: kube::Client::try_from(nowhere).unwrap(),
+        node: "n1".into(),
+        own: None,
+        domain: "cluster.local".parse().unwrap(),
+        clock: Arc::new(Fixed),
+        metrics: Metrics::default(),
+    })
+}
+
+fn pod(uid: u8, node: &str) -> PodObject {
+    let object: Value = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("p{uid}"), "namespace": "shop", "uid": format!("00000000-0000-4000-8000-{uid:012}")},
+        "spec": {"nodeName": node, "serviceAccountName": "cart"},
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_known_until_the_first_list_is_complete() {
+    let (mut watch, reader, wanted) = pod_watch();
+    let now = Instant::now();
+    watch.take(watcher::Event::Init, now);
+    watch.take(watcher::Event::InitApply(pod(1, "n1")), now);
+    assert!(reader.view.borrow().known_as_of.is_none());
+    assert!(!wanted.borrow().synced);
+    watch.take(watcher::Event::InitDone, now);
+    assert_eq!(reader.view.borrow().known_as_of, Some(now));
+    assert_eq!((wanted.borrow().ids.len(), wanted.borrow().synced), (1, true));
+}
+
+#[tokio::test]
+async fn a_node_without_pods_is_known_to_have_none() {
+    let (mut watch, _reader, mut wanted) = pod_watch();
+    wanted.mark_unchanged();
+    watch.take(watcher::Event::Init, Instant::now());
+    watch.take(watcher::Event::InitDone, Instant::now());
+    assert!(wanted.has_changed().unwrap() && wanted.borrow().synced);
+}
+
+#[tokio::test]
+async fn a_list_that_broke_off_leaves_nothing_behind() {
+    let (mut watch, reader, _wanted) = pod_watch();
+    let now = Instant::now();
+    watch.take(watcher::Event::Init, now);
+    watch.take(watcher::Event::InitApply(pod(1, "n1")), now);
+    watch.take(watcher::Event::Init, now);
+    watch.take(watcher::Event::InitApply(pod(2, "n1")), now);
+    watch.take(watcher::Event::InitDone, now);
+    assert_eq!(reader.view.borrow().index.len(), 1);
+}
+
+#[tokio::test]
+async fn news_that_changes_nothing_wakes_nobody_and_proves_that_the_watch_lives() {
+    let (mut watch, mut reader, mut wanted) = pod_watch();
+    let start = Instant::now();
+    watch.take(watcher::Event::Init, start);
+    watch.take(watcher::Event::InitApply(pod(1, "n1")), start);
+    watch.take(watcher::Event::InitDone, start);
+    reader.view.mark_unchanged();
+    wanted.mark_unchanged();
+    let later = start + Duration::from_secs(60);
+    watch.take(watcher::Event::Apply(pod(1, "n1")), later);
+    assert!(!reader.view.has_changed().unwrap() && !wanted.has_changed().unwrap());
+    assert_eq!(reader.view.borrow().known_as_of, Some(later));
+    watch.take(watcher::Event::Delete(pod(1, "n1")), later);
+    assert!(reader.view.has_changed().unwrap() && wanted.borrow().ids.is_empty());
+}
+
+#[tokio::test]
+async fn objects_that_cannot_be_used_are_left_out_and_counted() {
+    let (mut watch, reader, _wanted) = pod_watch();
+    let now = Instant::now();
+    watch.take(watcher::Event::Init, now);
+    watch.take(watcher::Event::InitApply(pod(1, "n2")), now);
+    watch.take(watcher::Event::InitDone, now);
+    assert!(reader.view.borrow().index.is_empty());
+    let unusable = Outcome { outcome: "unusable" };
+    assert_eq!(watch.parts.metrics.pod_events.get_or_create(&unusable).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_out_of_reach_is_asked_again_and_counted() {
+    let (watch, reader, _wanted) = pod_watch();
+    let metrics = watch.parts.metrics.clone();
+    let running = tokio::spawn(watch.run());
+    let list = Reason { reason: "list" };
+    while metrics.pod_watch_failures.get_or_create(&list).get() < 3 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(reader.view.borrow().known_as_of.is_none());
+    running.abort();
+}
