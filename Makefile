@@ -2,6 +2,8 @@
 #
 # SIGNET_PEERS=required  a peer that cannot be had (Envoy, OpenSSL, …) is an error, not a skip
 # SIGNET_ENVOY=PATH      an Envoy of your own instead of the one from the Python package
+# SIGNET_PYTHON=PATH     a Python of your own that has the package spiffe
+# SIGNET_GO_CLIENT=PATH  a build of your own of tests/clients/go
 # KUBEBUILDER_ASSETS=DIR kube-apiserver and etcd of your own for test-kube
 
 SHELL := bash
@@ -38,10 +40,10 @@ demo: ## one agent, two Envoys it tells apart, mutual TLS, renewals in front of 
 	cargo build --workspace --bins
 	@SIGNET_PEERS=required scripts/with-envoy.sh $(demo)
 
-test: ## all tests but those of test-kube, with a real Envoy where it can be had
+test: ## all tests but those of test-kube, with Envoy and SPIFFE clients of others where they can be had
 	@mkdir -p $(test_out)
 	$(build_for_tests)
-	@SIGNET_KUBE_TESTS=separately scripts/with-envoy.sh \
+	@SIGNET_KUBE_TESTS=separately scripts/with-peers.sh \
 	  env $(call run_tests,test) cargo test --workspace --no-fail-fast
 
 test-kube: ## the tests that need a real kube-apiserver (built once, about five minutes)

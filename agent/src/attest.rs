@@ -3,6 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`workload`] | what comes out: a workload with its identities, and those in use on this node |
 //! | [`peer`] | who connected, and a handle on the process, taken before its first byte was read |
 //! | [`process`], [`stat`] | a process held by descriptors; its files, parsed |
 //! | [`cgroup`] | from `/proc/<pid>/cgroup` to a container of a pod: pure |
@@ -36,63 +37,10 @@ pub mod pods;
 pub mod process;
 pub mod stat;
 pub mod unix;
+pub mod workload;
 
 pub use peer::{Peer, PeerError};
-
-/// An identity that a workload may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entitlement {
-    /// Its name.
-    pub id: SpiffeId,
-    /// What the operator calls it, for workloads that have several.
-    pub hint: Option<String>,
-}
-
-/// What was attested, for logs and status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// A peer admitted to the agent's own identity.
-    Own,
-    /// A pod of this node.
-    Pod {
-        /// Namespace.
-        namespace: String,
-        /// Name.
-        name: String,
-        /// Uid of the object.
-        uid: String,
-        /// Service account.
-        account: String,
-    },
-    /// A process, by the rules of the configuration.
-    Process {
-        /// User.
-        uid: u32,
-        /// The file it executes, where a rule asks for it.
-        executable: Option<PathBuf>,
-    },
-}
-
-/// An attested workload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// Its identities, the default first, in an order that does not change. Empty only for
-    /// [`Subject::Own`], whose one identity the CA names.
-    pub identities: Vec<Entitlement>,
-    /// Who it is.
-    pub subject: Subject,
-}
-
-impl Workload {
-    /// A peer admitted to the agent's own identity.
-    #[must_use]
-    pub fn own() -> Self {
-        Self {
-            identities: Vec::new(),
-            subject: Subject::Own,
-        }
-    }
-}
+pub use workload::{Entitlement, PodRef, Subject, Wanted, WantedBy, Workload};
 
 /// Why a process gets nothing. The texts are for the process itself and tell it no more than its own facts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -188,33 +136,6 @@ pub enum Settings {
     },
 }
 
-/// A pod that wants an identity, for status.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodRef {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// Uid of the object.
-    pub uid: String,
-}
-
-/// Who wants an identity: pods, or nobody in particular where rules name it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WantedBy {
-    /// The pods, in order.
-    pub pods: Vec<PodRef>,
-}
-
-/// The identities in use on this node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Each with who wants it.
-    pub ids: BTreeMap<SpiffeId, WantedBy>,
-    /// Whether this is all: `false` until the first list of pods is complete.
-    pub synced: bool,
-}
-
 /// Decides what a peer may have. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Attestor {
@@ -243,6 +164,13 @@ impl Attestor {
         tasks: &Tasks,
         metrics: &Metrics,
     ) -> Result<Self, String> {
+        if !matches!(settings, Settings::Own { .. }) && !peer::kernel_names_processes() {
+            tracing::warn!(
+                reason = "no_peer_pidfd",
+                "this kernel does not say which process connected (SO_PEERPIDFD, Linux 6.5): until a connection is \
+                 accepted its process is known by number only; SECURITY.md says what follows"
+            );
+        }
         match settings {
             Settings::Own { allowed_uids } => Ok(Self::own(allowed_uids, metrics)),
             Settings::Unix { host_proc, rules } => {

@@ -38,6 +38,8 @@ const BOUNDS: Bounds = Bounds {
 const MAX_PARALLEL: usize = 8;
 /// Tokens waited for at once.
 const MAX_FLIGHTS: usize = 512;
+/// Of one identity, so that nobody's audiences crowd out everybody else's.
+const MAX_FLIGHTS_OF_ONE: usize = 32;
 /// Longest wait for one of the [`MAX_PARALLEL`] places.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 /// The CA is not asked again for the same token sooner than this after it failed to give it.
@@ -189,13 +191,20 @@ impl JwtCache {
     }
 
     fn start(&self, state: &mut State, key: Key, ask: Ask) -> Result<Flight, Failure> {
-        if state.flights.len() >= MAX_FLIGHTS {
+        let of_one = |state: &State| {
+            let keys = state.flights.keys();
+            keys.filter(|key| *key.whose() == ask.whose).count()
+        };
+        let full = |state: &State| state.flights.len() >= MAX_FLIGHTS || of_one(state) >= MAX_FLIGHTS_OF_ONE;
+        if full(state) {
             // Of those whose callers have all gone, only the name is left.
             state.flights.retain(|_, flight| flight.upgrade().is_some());
         }
-        if state.flights.len() >= MAX_FLIGHTS {
+        if full(state) {
             self.0.count("too_many");
-            let text = format!("{MAX_FLIGHTS} tokens are being waited for already");
+            let text = format!(
+                "{MAX_FLIGHTS} tokens, or {MAX_FLIGHTS_OF_ONE} of this identity, are being waited for already"
+            );
             return Err(Failure::new(FailureKind::Overloaded, text));
         }
         let inner = Arc::clone(&self.0);

@@ -19,6 +19,7 @@
 //! | [`workload_api`] | the SPIFFE Workload API |
 //! | [`jwt_cache`] | JWT-SVIDs, each asked for once and kept for half of its life |
 //! | [`workload_socket`] | the socket workloads dial, and who is admitted |
+//! | [`calls`] | a bound on calls under way, whatever the service |
 //! | [`authority`] | a connection whose client may call the server what it likes |
 //! | [`preface`] | a connection that gives its place back unless it begins |
 //! | [`guarded`] | a connection that gives its place back when it ends |
@@ -33,6 +34,7 @@ pub mod attest;
 pub mod authority;
 pub mod bundle_watch;
 pub mod ca_client;
+pub mod calls;
 pub mod config;
 pub mod guarded;
 pub mod jwt_cache;

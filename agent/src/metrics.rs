@@ -59,6 +59,8 @@ pub struct Metrics {
     pub connections: Outcomes,
     /// Connections of workloads open.
     pub connections_open: Gauge,
+    /// Calls turned away because too many are under way.
+    pub calls_turned_away: Counter,
     /// SDS streams open.
     pub streams: Family<Kind, Gauge>,
     /// SDS responses sent.
@@ -220,6 +222,11 @@ impl Metrics {
             "sds_refusals",
             "SDS names and streams refused, by reason",
             self.sds_refusals.clone(),
+        );
+        r.register(
+            "calls_turned_away",
+            "Calls on the workload socket turned away because too many were under way",
+            self.calls_turned_away.clone(),
         );
         r.register(
             "workload_api_streams",

@@ -17,7 +17,8 @@ pub const PARALLEL: usize = 8;
 /// Most of these for identities that have no SVID: a CA that is slow to refuse some must not keep others
 /// from being renewed.
 pub const FIRSTS: usize = 6;
-/// How long an SVID is kept after its last workload left: a pod that is replaced finds it.
+/// How long an SVID is kept after its last workload left, unless its place is needed: a pod that is replaced
+/// finds it.
 pub const LINGER: Duration = Duration::from_secs(60);
 /// Most identities kept. The largest nodes run a few hundred pods.
 pub const MAX_KEPT: usize = 1_024;
@@ -114,8 +115,9 @@ impl<K> Default for Roster<K> {
 }
 
 impl<K: Ord + Clone> Roster<K> {
-    /// Keeps exactly `wanted`; what is kept and no longer wanted goes after [`LINGER`]. While the list
-    /// is not `whole`, nothing goes for not being on it. Says how many there was no room for.
+    /// Keeps exactly `wanted`; what is kept and no longer wanted goes after [`LINGER`], or when a newcomer
+    /// needs its place. While the list is not `whole`, nothing goes for not being on it. Says how many
+    /// there was no room for.
     pub fn want(&mut self, wanted: &BTreeSet<K>, whole: bool, now: UnixTime) -> usize {
         for (key, ward) in &mut self.wards {
             if wanted.contains(key) {
@@ -124,6 +126,7 @@ impl<K: Ord + Clone> Roster<K> {
                 ward.leaves_at.get_or_insert(plus(now, LINGER));
             }
         }
+        self.make_room(wanted);
         let mut refused = 0;
         for key in wanted {
             if self.wards.contains_key(key) {
@@ -144,6 +147,26 @@ impl<K: Ord + Clone> Roster<K> {
         }
         self.wake(now);
         refused
+    }
+
+    /// Drops as many of those that linger as `wanted` needs places, the longest first: who waits for a place
+    /// is asked for again only when the list changes, so it must not wait for one that nobody uses.
+    fn make_room(&mut self, wanted: &BTreeSet<K>) {
+        let newcomers = wanted.iter().filter(|key| !self.wards.contains_key(key));
+        let lacking = (self.wards.len() + newcomers.count()).saturating_sub(MAX_KEPT);
+        if lacking == 0 {
+            return;
+        }
+        let leaving = self
+            .wards
+            .iter()
+            .filter_map(|(key, ward)| Some((ward.leaves_at?, key)));
+        let mut leaving: Vec<(UnixTime, K)> = leaving.map(|(at, key)| (at, key.clone())).collect();
+        leaving.sort();
+        for (_, key) in leaving.into_iter().take(lacking) {
+            self.wards.remove(&key);
+            self.deeds.push(Deed::Drop(key));
+        }
     }
 
     /// Something happened to one identity. One that is not kept is left alone.

@@ -15,6 +15,7 @@ use crate::admin::{self, Admin};
 use crate::attest::{self, Attestor};
 use crate::bundle_watch::{self, BundleWatch};
 use crate::ca_client::CaClient;
+use crate::calls::Calls;
 use crate::config::Config;
 use crate::jwt_cache::JwtCache;
 use crate::keeper::{self, Ask, Keeper};
@@ -132,7 +133,7 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
     let services = services(&shared, &shelves, &streams, ca)?;
     serve(
         workload_socket,
-        Doorkeeper::new(attestor, metrics.clone()),
+        (Doorkeeper::new(attestor, metrics.clone()), Calls::new(metrics.clone())),
         services,
         tasks,
     );
@@ -265,7 +266,12 @@ fn pages(
     }
 }
 
-fn serve(socket: BoundSocket, doorkeeper: Doorkeeper, services: Routes, tasks: &Tasks) {
+fn serve(
+    socket: BoundSocket,
+    (doorkeeper, calls): (Doorkeeper, Calls),
+    services: Routes,
+    tasks: &Tasks,
+) {
     let token = tasks.token();
     let essential = tasks.essential("workload socket");
     tasks.spawn(async move {
@@ -273,6 +279,7 @@ fn serve(socket: BoundSocket, doorkeeper: Doorkeeper, services: Routes, tasks: &
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             .http2_max_header_list_size(16 * 1024)
+            .layer(calls)
             .add_routes(services)
             .serve_with_incoming_shutdown(incoming(socket, doorkeeper), token.cancelled_owned())
             .await;

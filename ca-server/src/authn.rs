@@ -21,7 +21,7 @@ use cache::TokenCache;
 use claims::ClaimsFault;
 use jwks::{Jwks, Signature};
 use review::{ReviewFault, Reviewer};
-pub use token::BearerToken;
+pub use token::{BearerToken, Presented};
 
 /// Why a caller is not authenticated. The text is for audit and log; strangers are told less.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,22 +103,35 @@ impl Authenticator {
     /// An [`AuthnError`], counted.
     pub async fn authenticate(
         &self,
-        token: Option<&BearerToken>,
+        token: Option<&Presented<'_>>,
         peer: Option<IpAddr>,
     ) -> Result<Caller, AuthnError> {
-        let answer = self.steps(token, peer).await;
+        let answer = match token {
+            Some(token) => self.known_or_new(token, peer).await,
+            None => Err(AuthnError::NoToken),
+        };
         let outcome = answer.as_ref().map_or_else(AuthnError::as_str, |_| "ok");
         Metrics::count(&self.metrics.authentications, outcome);
         answer
     }
 
-    async fn steps(&self, token: Option<&BearerToken>, peer: Option<IpAddr>) -> Result<Caller, AuthnError> {
-        let token = token.ok_or(AuthnError::NoToken)?;
+    async fn known_or_new(&self, token: &Presented<'_>, peer: Option<IpAddr>) -> Result<Caller, AuthnError> {
         let now = self.clock.now();
-        // A kept answer has passed every step before, and ends no later than its token.
-        if let Some(answer) = self.cache.get(token, now).await {
+        // A kept answer has passed every step of a new one, and ends no later than its token.
+        if let Some(answer) = self.cache.get(token.hash(), now).await {
             return answer;
         }
+        let token = token.to_token().ok_or(AuthnError::NoToken)?;
+        // Few calls come here: the rest of them need not carry its state along.
+        Box::pin(self.review_anew(&token, peer, now)).await
+    }
+
+    async fn review_anew(
+        &self,
+        token: &BearerToken,
+        peer: Option<IpAddr>,
+        now: UnixTime,
+    ) -> Result<Caller, AuthnError> {
         let claims = claims::check(token, &self.audiences, now)?;
         if self.jwks.verify(token, &claims, now).await == Signature::Bad {
             return Err(AuthnError::Signature);
@@ -128,7 +141,12 @@ impl Authenticator {
 
     /// What [`Authenticator::authenticate`] says, with the token's own claims for explaining.
     pub async fn explain(&self, token: &BearerToken) -> (Option<claims::Claims>, Result<Caller, AuthnError>) {
-        (claims::read(token).ok(), self.steps(Some(token), None).await)
+        let now = self.clock.now();
+        let answer = match self.cache.get(token.hash(), now).await {
+            Some(answer) => answer,
+            None => self.review_anew(token, None, now).await,
+        };
+        (claims::read(token).ok(), answer)
     }
 
     /// Whether the API server answers reviews at all: the condition of readiness.

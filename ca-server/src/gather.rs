@@ -1,60 +1,105 @@
-//! Writes gathered: what is written and flushed while one task runs goes out as one TLS record in one
-//! system call, in place of two or three for each answer.
+//! Writes gathered: what is written and flushed in one turn of a connection goes out in one system call
+//! and as few TLS records as can be, in place of two or three for each answer.
 //!
-//! A flush of gathered bytes only asks for the task to be run again, behind those that are ready; they
-//! go out when it next reads, which an HTTP/2 connection does first whenever it runs.
+//! A flush only notes that something is held; it goes out when the connection next reads. Whoever drives
+//! the connection asks [`Turns`] after each turn and takes another one, which reads first; connections that
+//! are ready have their turn before, so that what goes out together also wakes the other side less often.
+//!
+//! This is the one place where answers leave, so what has to happen before an answer leaves happens here.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most bytes gathered: the most that one TLS record carries (RFC 8446 §5.1).
-const MOST: usize = 16 * 1024;
-/// Room kept while nothing is gathered; one answer needs about three quarters of it.
-const ROOM: usize = 4 * 1024;
-/// Flushes put off in a row. Answers in one record cause far fewer; a task that never reads again is not
-/// run for ever.
-const MOST_PUT_OFF: u32 = 64;
+/// Most bytes gathered: the answers to a dozen calls.
+const MOST: usize = 32 * 1024;
+
+/// What a connection and its driver tell one another.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    held: AtomicBool,
+    number: AtomicUsize,
+}
+
+impl Turns {
+    /// A turn begins: the driver is polled.
+    pub fn begin(&self) {
+        self.0.number.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether something was flushed and has not gone out yet, so that another turn is needed. Asking takes
+    /// the note away.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.0.held.swap(false, Ordering::Relaxed)
+    }
+
+    fn number(&self) -> usize {
+        self.0.number.load(Ordering::Relaxed)
+    }
+}
+
+/// What has to happen before anything leaves: records are written.
+pub type Before = Arc<dyn Fn() + Send + Sync>;
 
 /// A stream whose small writes go out together.
-#[derive(Debug)]
 pub struct Gather<S> {
     stream: S,
-    held: Vec<u8>,
-    /// How much of `held` is written already.
+    before: Before,
+    buffer: Vec<u8>,
+    /// How much of `buffer` is written already.
     sent: usize,
-    put_off: u32,
+    /// The peer takes nothing at the moment: flushes wait for it, and so does who flushes.
+    stuck: bool,
+    /// The turn in which a read found nothing: the task is woken when there is something, so the rest of the
+    /// turn need not ask again. Nothing before the first turn.
+    dry: usize,
+    turns: Turns,
 }
 
 impl<S> Gather<S> {
-    /// Around `stream`.
+    /// Around `stream`, which nothing reaches before `before` was called.
     #[must_use]
-    pub fn new(stream: S) -> Self {
+    pub fn new(stream: S, before: Before) -> Self {
         Self {
             stream,
-            held: Vec::new(),
+            before,
+            buffer: Vec::new(),
             sent: 0,
-            put_off: 0,
+            stuck: false,
+            dry: 0,
+            turns: Turns::default(),
         }
+    }
+
+    /// For whoever drives this connection.
+    #[must_use]
+    pub fn turns(&self) -> Turns {
+        self.turns.clone()
     }
 }
 
 impl<S: AsyncWrite + Unpin> Gather<S> {
-    /// Hands everything gathered to the stream below.
+    /// Hands everything gathered to the stream below. An idle connection keeps no buffer.
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.held.get(self.sent..).filter(|rest| !rest.is_empty()) {
+        (self.before)();
+        while let Some(rest) = self.buffer.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += written;
         }
-        self.held.clear();
-        self.held.shrink_to(ROOM);
+        self.buffer = Vec::new();
         self.sent = 0;
-        self.put_off = 0;
+        self.stuck = false;
         Poll::Ready(Ok(()))
     }
 
@@ -70,31 +115,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.held.is_empty() {
+        if !self.buffer.is_empty() {
             match self.drain_and_flush(cx) {
                 Poll::Ready(done) => done?,
-                // The peer is slow: flushes wait for it from now on, and so does who flushes.
-                Poll::Pending => self.put_off = MOST_PUT_OFF,
+                Poll::Pending => self.stuck = true,
             }
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let turn = self.turns.number();
+        if turn != 0 && self.dry == turn {
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            self.dry = turn;
+        }
+        read
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.held.len() + buf.len() > MOST {
+        if self.buffer.len() + buf.len() > MOST {
             ready!(self.drain(cx))?;
         }
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(MOST);
+        }
         let taken = buf.len().min(MOST);
-        self.held.extend_from_slice(buf.get(..taken).unwrap_or_default());
+        self.buffer
+            .extend_from_slice(buf.get(..taken).unwrap_or_default());
         Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.held.is_empty() && self.put_off < MOST_PUT_OFF {
-            self.put_off += 1;
-            cx.waker().wake_by_ref();
+        if !self.buffer.is_empty() && !self.stuck {
+            self.turns.0.held.store(true, Ordering::Relaxed);
             return Poll::Ready(Ok(()));
         }
         self.drain_and_flush(cx)
@@ -152,41 +207,54 @@ mod tests {
 
     #[tokio::test]
     async fn writes_flushed_in_one_turn_go_out_together_in_the_next() {
-        let mut gather = Gather::new(Noted::default());
+        let mut gather = Gather::new(Noted::default(), Arc::new(|| {}));
         for part in ["head", "body", "trailers"] {
             gather.write_all(part.as_bytes()).await.unwrap();
             gather.flush().await.unwrap();
         }
-        assert!(gather.stream.writes.is_empty());
+        assert!(gather.stream.writes.is_empty() && gather.turns().held());
         read_nothing(&mut gather).await;
         assert_eq!(gather.stream.writes, [b"headbodytrailers"]);
         read_nothing(&mut gather).await;
         assert_eq!(gather.stream.writes.len(), 1);
+        assert!(!gather.turns().held());
     }
 
     #[tokio::test]
     async fn what_is_gathered_is_bounded_and_keeps_its_order() {
-        let mut gather = Gather::new(Noted::default());
+        let mut gather = Gather::new(Noted::default(), Arc::new(|| {}));
         let sent: Vec<u8> = (0..100_000u32).map(|n| n.to_be_bytes()[3]).collect();
         for part in sent.chunks(3_000) {
             gather.write_all(part).await.unwrap();
-            assert!(gather.held.len() <= MOST);
+            assert!(gather.buffer.len() <= MOST);
         }
         gather.write_all(&sent).await.unwrap();
         gather.shutdown().await.unwrap();
         assert!(gather.stream.shut);
         assert_eq!(gather.stream.writes.concat(), [&sent[..], &sent[..]].concat());
-        assert!(gather.held.capacity() <= ROOM);
+        assert_eq!(gather.buffer.capacity(), 0);
     }
 
     #[tokio::test]
-    async fn a_task_that_flushes_and_never_reads_is_served_all_the_same() {
-        let mut gather = Gather::new(Noted::default());
-        gather.write_all(b"x").await.unwrap();
-        for _ in 0..=MOST_PUT_OFF {
-            gather.flush().await.unwrap();
-        }
-        assert_eq!(gather.stream.writes, [b"x"]);
+    async fn while_the_peer_takes_nothing_a_flush_waits_for_it() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut gather = Gather::new(near, Arc::new(|| {}));
+        gather.write_all(b"more than four bytes").await.unwrap();
+        gather.flush().await.unwrap();
+        assert!(gather.turns().held());
+        poll_fn(|cx| {
+            let mut room = [0; 8];
+            let read = Pin::new(&mut gather).poll_read(cx, &mut ReadBuf::new(&mut room));
+            assert!(read.is_pending());
+            assert!(Pin::new(&mut gather).poll_flush(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!gather.turns().held(), "the peer's reading wakes the task");
+        let mut got = [0; 20];
+        let (flushed, read) = tokio::join!(gather.flush(), far.read_exact(&mut got));
+        assert!(flushed.is_ok() && read.is_ok());
+        assert_eq!(&got, b"more than four bytes");
     }
 
     #[tokio::test]
@@ -195,7 +263,7 @@ mod tests {
         let sent = vec![7; 50_000];
         let expected = sent.clone();
         let writer = tokio::spawn(async move {
-            let mut gather = Gather::new(near);
+            let mut gather = Gather::new(near, Arc::new(|| {}));
             gather.write_all(&sent).await.unwrap();
             gather.flush().await.unwrap();
             gather.shutdown().await.unwrap();
@@ -204,5 +272,61 @@ mod tests {
         far.read_to_end(&mut got).await.unwrap();
         assert_eq!(got, expected);
         writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_before_it_is_on_record() {
+        let recorded = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&recorded);
+        let mut gather = Gather::new(
+            Noted::default(),
+            Arc::new(move || {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
+        gather.write_all(b"answer").await.unwrap();
+        gather.flush().await.unwrap();
+        assert_eq!(recorded.load(Ordering::Relaxed), 0, "nothing has left yet");
+        read_nothing(&mut gather).await;
+        assert_eq!(
+            (recorded.load(Ordering::Relaxed), gather.stream.writes.len()),
+            (1, 1)
+        );
+        // So much that it cannot wait for the next turn.
+        for _ in 0..3 {
+            gather.write_all(&[7; MOST]).await.unwrap();
+            assert!(recorded.load(Ordering::Relaxed) >= gather.stream.writes.len());
+        }
+        assert_eq!(gather.stream.writes.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_found_nothing_does_not_ask_again_and_the_next_one_does() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let mut gather = Gather::new(near, Arc::new(|| {}));
+        let turns = gather.turns();
+        let mut read = async |begin: bool| {
+            if begin {
+                turns.begin();
+            }
+            poll_fn(|cx| {
+                let mut room = [0; 8];
+                let mut buf = ReadBuf::new(&mut room);
+                let read = Pin::new(&mut gather).poll_read(cx, &mut buf);
+                Poll::Ready(read.is_ready().then(|| buf.filled().len()))
+            })
+            .await
+        };
+        assert_eq!(read(false).await, None);
+        far.write_all(b"a").await.unwrap();
+        assert_eq!(
+            read(false).await,
+            Some(1),
+            "before the first turn nothing is remembered"
+        );
+        assert_eq!(read(true).await, None);
+        far.write_all(b"ab").await.unwrap();
+        assert_eq!(read(false).await, None, "the same turn");
+        assert_eq!(read(true).await, Some(2));
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::audit::Audit;
-use crate::authn::{AuthnError, BearerToken};
+use crate::authn::{AuthnError, Presented};
 use crate::authorizer::{AuthorizeError, Gate};
 use crate::config::Config;
 use crate::listener::Peer;
@@ -99,9 +99,9 @@ impl Minting {
         Self {
             gate,
             slots,
+            audit: Audit::new(config.logs.0, metrics.clone()),
             config,
             clock,
-            audit: Audit::new(metrics.clone()),
             metrics,
             under_way: Arc::default(),
         }
@@ -138,8 +138,9 @@ impl Minting {
         started: Instant,
     ) -> Result<MintJwtSvidResponse, Refusal> {
         let _place = self.place()?;
-        let token = BearerToken::from_metadata(request.metadata());
-        let asked = parse(request.into_inner())?;
+        let (metadata, _, message) = request.into_parts();
+        let token = Presented::from_headers(metadata.as_ref());
+        let asked = parse(message)?;
         let authenticator = &self.gate.authenticator;
         let caller = authenticator.authenticate(token.as_ref(), peer.ip()).await?;
         let permit = self

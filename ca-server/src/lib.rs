@@ -11,8 +11,9 @@
 //! | [`federation`] | bundles of other trust domains |
 //! | [`bundle_endpoint`], [`oidc`] | our bundle and keys for others; [`endpoint`] is their listener |
 //! | [`trust`] | starts these three |
-//! | [`gather`] | writes of one connection that go out together |
-//! | [`listener`] | TCP, TLS, limits; connections for tonic |
+//! | [`ahead`], [`gather`] | fewer reads and writes of one connection |
+//! | [`listener`] | TCP, TLS, limits |
+//! | [`serve`] | HTTP/2 and gRPC of one connection, in one task |
 //! | [`authn`] | who the caller is: token precheck, JWKS, TokenReview, caches |
 //! | [`authorizer`] | what the caller may have: the rules of `policy` with the facts they ask for |
 //! | [`pod_index`], [`pod_watch`] | which account runs on which node, and the one watch that knows it |
@@ -33,6 +34,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod admin;
+pub mod ahead;
 pub mod audit;
 pub mod authn;
 pub mod authorizer;
@@ -57,6 +59,7 @@ mod pod_wire;
 pub mod publisher;
 pub mod rotator;
 pub mod run;
+pub mod serve;
 pub mod service;
 pub mod serving;
 pub mod slots;

@@ -1,6 +1,7 @@
-//! Connections: TCP accept, TLS handshake with a deadline, bounds; handed to tonic with what is known
-//! of the peer.
+//! Connections: TCP accept, TLS handshake with a deadline, bounds; served with what is known of the peer,
+//! each by a task of its own.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -13,13 +14,15 @@ use signet_certs::tls::{peer_id, refusal};
 use signet_runtime::shutdown::Tasks;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
+use tokio_util::sync::CancellationToken;
 
-use crate::gather::Gather;
+use crate::ahead::Ahead;
+use crate::gather::{Before, Gather, Turns};
 use crate::metrics::Metrics;
+use crate::serve::Server;
 
 /// A peer that has not finished its handshake by then, or not begun to speak HTTP/2 as long after it, is
 /// let go.
@@ -51,7 +54,7 @@ impl Peer {
 /// the bounded number is given back on drop.
 pub struct Connection {
     preface: &'static [u8],
-    stream: Gather<TlsStream<TcpStream>>,
+    stream: Gather<TlsStream<Ahead<TcpStream>>>,
     peer: Peer,
     _place: Place,
 }
@@ -67,11 +70,17 @@ impl Drop for Place {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
+impl Connection {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    /// For its driver.
+    #[must_use]
+    pub fn turns(&self) -> Turns {
+        self.stream.turns()
     }
 }
 
@@ -105,20 +114,20 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Accepts until shutdown. Finished handshakes come out of the channel returned; each handshake runs in
-/// a task of its own, so a slow peer holds up nobody.
-#[must_use]
+/// Accepts until shutdown, at most `most` connections at once. Each has a task of its own from its
+/// handshake to its end, so a slow peer holds up nobody; on shutdown it ends with its last call.
 pub fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     most: usize,
+    server: Arc<Server>,
     tasks: &Tasks,
     metrics: Metrics,
-) -> mpsc::Receiver<io::Result<Connection>> {
-    let (ready, connections) = mpsc::channel(64);
+) {
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(most));
     let shared = tasks.clone();
+    let before = server.before_answers();
     tasks.spawn_essential("listener", async move {
         loop {
             let (stream, address) = match listener.accept().await {
@@ -140,29 +149,54 @@ pub fn accept(
                 _permit: permit,
                 metrics: metrics.clone(),
             };
-            let (acceptor, ready, metrics) = (acceptor.clone(), ready.clone(), metrics.clone());
-            shared.spawn_until_shutdown(async move {
-                match handshake(acceptor, stream, address, place).await {
-                    Ok(connection) => drop(ready.send(Ok(connection)).await),
-                    Err((reason, error)) => {
-                        Metrics::count(&metrics.connection_faults, reason);
-                        tracing::debug!(peer.addr = %address, reason, %error, "handshake ended");
-                    }
-                }
-            });
+            let handshake = handshake(acceptor.clone(), stream, address, (place, Arc::clone(&before)));
+            shared.spawn(connection(
+                handshake,
+                address,
+                Arc::clone(&server),
+                shared.token(),
+                metrics.clone(),
+            ));
         }
     });
-    connections
+}
+
+/// One connection from handshake to end.
+async fn connection(
+    handshake: impl Future<Output = Result<Connection, (&'static str, io::Error)>>,
+    address: SocketAddr,
+    server: Arc<Server>,
+    ended: CancellationToken,
+    metrics: Metrics,
+) {
+    let done = tokio::select! {
+        done = handshake => done,
+        () = ended.cancelled() => return,
+    };
+    let connection = match done {
+        Ok(connection) => connection,
+        Err((reason, error)) => {
+            Metrics::count(&metrics.connection_faults, reason);
+            tracing::debug!(peer.addr = %address, reason, %error, "handshake ended");
+            return;
+        }
+    };
+    if let Err(end) = server.serve(connection, &ended).await {
+        if let Some(reason) = end.as_str() {
+            Metrics::count(&metrics.connection_faults, reason);
+        }
+        tracing::debug!(peer.addr = %address, error = %end, "connection ended");
+    }
 }
 
 async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
-    place: Place,
+    (place, before): (Place, Before),
 ) -> Result<Connection, (&'static str, io::Error)> {
     stream.set_nodelay(true).map_err(|e| ("socket", e))?;
-    let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(Ahead::new(stream))).await;
     let mut stream = match done {
         Err(_) => return Err(("handshake_deadline", io::ErrorKind::TimedOut.into())),
         Ok(Err(error)) => return Err((tls_reason(&error), error)),
@@ -178,7 +212,7 @@ async fn handshake(
     let certificate = peer_id(stream.get_ref().1.peer_certificates());
     Ok(Connection {
         preface: PREFACE,
-        stream: Gather::new(stream),
+        stream: Gather::new(stream, before),
         peer: Peer {
             address: Some(address),
             certificate,

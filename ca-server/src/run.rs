@@ -6,15 +6,12 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use signet_certs::verify::{Role, verify_chain};
 use signet_certs::{Authority, LeafProfile, SigningKey, issue};
-use signet_proto::wire::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use signet_proto::wire::signet::ca::v1::authority_server::AuthorityServer;
 use signet_runtime::backoff::{Backoff, random_share};
 use signet_runtime::clock::TlsTime;
 use signet_runtime::http::{Exposed, Readiness};
 use signet_runtime::shutdown::{Tasks, signalled};
 use signet_runtime::{Clock, SystemClock};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::admin::{self, Admin};
 use crate::authn::Authenticator;
@@ -33,6 +30,7 @@ use crate::pod_lookup::Lookups;
 use crate::pod_watch::{self, PodWatch};
 use crate::publisher::{Publisher, already_published};
 use crate::rotator::{Rotator, first_keys};
+use crate::serve::{CALL_DEADLINE, Server};
 use crate::service::Issuing;
 use crate::serving::Serving;
 use crate::slots::{Slots, Snapshot};
@@ -42,17 +40,6 @@ use crate::store::file::FileStore;
 use crate::store::secret::SecretStore;
 use crate::trust::Surroundings;
 
-/// Longest message read: the largest CSR, metadata, and room.
-const MAX_MESSAGE: usize = 128 * 1024;
-/// A call that is not answered by then is given up, slow senders included.
-const CALL_DEADLINE: Duration = Duration::from_secs(20);
-/// As istiod pings its clients.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// Calls at once on one connection; a starting ztunnel sends eight.
-const PER_CONNECTION: u32 = 256;
-/// What a peer may send unread, per call and per connection: strangers fill these before they are known.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 128 * 1024;
 const SELF_TEST: &str = "self_test";
 const TOKEN_REVIEW: &str = "token_review";
 
@@ -374,13 +361,6 @@ async fn serve(
         let publisher = Publisher::new(client, &config.publishing.configmaps, metrics.clone());
         tasks.spawn_essential("publisher", publisher.run(slots.clone()));
     }
-    let connections = listener::accept(
-        listener,
-        Arc::new(tls),
-        limits.connections,
-        tasks,
-        metrics.clone(),
-    );
     let gate = Gate {
         authenticator,
         authorizer,
@@ -400,28 +380,14 @@ async fn serve(
         metrics.clone(),
     );
     let bundles = Bundles::new(slots, foreign, minting, tasks.clone(), metrics.clone());
-    let server = tonic::transport::Server::builder()
-        .timeout(CALL_DEADLINE)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .max_concurrent_streams(PER_CONNECTION)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_pending_accept_reset_streams(Some(64))
-        .http2_max_header_list_size(64 * 1024)
-        .add_service(IstioCertificateServiceServer::new(issuing).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(AuthorityServer::new(bundles).max_decoding_message_size(MAX_MESSAGE));
-    let ended = tasks.token().cancelled_owned();
-    let essential = tasks.essential("grpc server");
-    tasks.spawn(async move {
-        let _essential = essential;
-        if let Err(error) = server
-            .serve_with_incoming_shutdown(ReceiverStream::new(connections), ended)
-            .await
-        {
-            tracing::error!(%error, "grpc server ended");
-        }
-    });
+    listener::accept(
+        listener,
+        Arc::new(tls),
+        limits.connections,
+        Arc::new(Server::new(issuing, bundles)),
+        tasks,
+        metrics.clone(),
+    );
     Ok(bound)
 }
 

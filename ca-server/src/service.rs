@@ -1,32 +1,34 @@
 //! `CreateCertificate` in five steps, each handing one typed value to the next: receive, authenticate,
 //! authorize, issue, respond.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::HeaderMap;
+use prometheus_client::metrics::gauge::Gauge;
 use signet_certs::csr::CsrError;
 use signet_certs::issue::IssueError;
 use signet_certs::lifetime::TtlBounds;
 use signet_certs::{Authority, Csr, LeafProfile, SpiffeId, SvidChain, issue};
 use signet_policy::issuance::Asked;
 use signet_policy::{Caller, Denied, IssuancePermit};
-use signet_proto::issue::{IssueRequest, IssueRequestError, parse, respond};
-use signet_proto::wire::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
-use signet_proto::wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
+use signet_proto::issue::{IssueRequest, IssueRequestError, read, respond_in_frame};
 use signet_runtime::Clock;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Status};
 
-use crate::audit::Audit;
-use crate::authn::{AuthnError, BearerToken};
+use crate::audit::{Audit, Record};
+use crate::authn::{AuthnError, Presented};
 use crate::authorizer::{AuthorizeError, Gate};
 use crate::config::Config;
+use crate::gather::Before;
 use crate::listener::Peer;
 use crate::metrics::Metrics;
 use crate::pod_lookup::LookupError;
+use crate::serve::MessageError;
 use crate::slots::Slots;
 
 /// Callers that are told to come back are told to wait this long, spread by their own backoff.
@@ -35,6 +37,10 @@ const PUSHBACK: Duration = Duration::from_millis(500);
 /// Why a request was not answered with a chain: one variant per step.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
+    #[error(transparent)]
+    Unreadable(#[from] MessageError),
+    #[error("not answered in time")]
+    Late,
     #[error(transparent)]
     Malformed(#[from] IssueRequestError),
     #[error("too many requests under way")]
@@ -53,6 +59,8 @@ impl Refusal {
     /// A stable word for metrics and audit.
     fn as_str(&self) -> &'static str {
         match self {
+            Self::Unreadable(e) => e.as_str(),
+            Self::Late => "deadline",
             Self::Malformed(_) => "malformed",
             Self::Overloaded => "overloaded",
             Self::Unauthenticated(e) => e.as_str(),
@@ -64,9 +72,23 @@ impl Refusal {
         }
     }
 
+    /// Whether it came before the caller was known.
+    fn is_of_a_stranger(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable(_)
+                | Self::Late
+                | Self::Malformed(_)
+                | Self::Overloaded
+                | Self::Unauthenticated(_)
+        )
+    }
+
     /// What a stranger is told: a code, and a sentence that helps its owner without telling secrets.
     fn status(&self) -> Status {
         match self {
+            Self::Unreadable(e) => e.status(),
+            Self::Late => Status::deadline_exceeded("the call was not finished in time"),
             Self::Malformed(e) => Status::invalid_argument(e.to_string()),
             Self::Csr(e) => Status::invalid_argument(e.to_string()),
             Self::Overloaded => pushback("the CA is busy; try again shortly"),
@@ -126,7 +148,7 @@ pub struct Issuing {
     slots: Slots,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
-    audit: Audit,
+    audit: Arc<Audit>,
     metrics: Metrics,
     under_way: Arc<AtomicUsize>,
 }
@@ -141,7 +163,7 @@ impl Issuing {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let audit = Audit::new(metrics.clone());
+        let audit = Arc::new(Audit::new(config.logs.0, metrics.clone()));
         Self {
             gate,
             slots,
@@ -153,29 +175,51 @@ impl Issuing {
         }
     }
 
+    /// One call of `CreateCertificate`: the message that answers, which may leave once
+    /// [`Issuing::before_answers`] was called.
+    ///
+    /// # Errors
+    /// What the caller is told; it is counted and recorded.
+    pub async fn create(&self, headers: &HeaderMap, message: Bytes, peer: &Peer) -> Result<Bytes, Status> {
+        let started = Instant::now();
+        let answer = self.answer(headers, message, peer, started).await;
+        self.metrics.csr_seconds.observe(started.elapsed().as_secs_f64());
+        match answer {
+            Ok(message) => {
+                Metrics::count(&self.metrics.csrs, "issued");
+                Ok(message)
+            }
+            Err(refusal) => Err(self.refuse(&refusal, peer)),
+        }
+    }
+
     async fn answer(
         &self,
-        request: Request<IstioCertificateRequest>,
-    ) -> Result<IstioCertificateResponse, Refusal> {
-        let started = Instant::now();
+        headers: &HeaderMap,
+        message: Bytes,
+        peer: &Peer,
+        started: Instant,
+    ) -> Result<Bytes, Refusal> {
         let _place = self.place()?;
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let token = BearerToken::from_metadata(request.metadata());
-        let asked = parse(request.into_inner())?;
-        let caller = self
-            .gate
-            .authenticator
-            .authenticate(token.as_ref(), peer.ip())
-            .await?;
+        let token = Presented::from_headers(headers);
+        let asked = read(message)?;
+        let authenticator = &self.gate.authenticator;
+        let caller = authenticator.authenticate(token.as_ref(), peer.ip()).await?;
         let permit = self.authorize(&caller, &asked, peer.certificate.as_ref()).await;
         // The roots answered are those that this issuing authority was verified against (I6).
         let snapshot = self.slots.current();
         let issued = permit.and_then(|permit| self.issue(&permit, &asked, &snapshot.issuing));
         match issued {
             Ok((csr, chain)) => {
-                self.audit
-                    .issued(&caller, &chain, csr.hash(), peer.address, started.elapsed());
-                Ok(respond(&chain, &snapshot.bundle))
+                let answer = respond_in_frame(&chain, &snapshot.bundle);
+                self.audit.issued(&Record {
+                    caller,
+                    chain,
+                    csr_hash: csr.into_hash(),
+                    peer: peer.address,
+                    elapsed: started.elapsed(),
+                });
+                Ok(answer)
             }
             Err(refusal) => {
                 self.audit
@@ -183,6 +227,34 @@ impl Issuing {
                 Err(refusal)
             }
         }
+    }
+
+    /// Writes the records of what was issued. To be called before any answer leaves.
+    #[must_use]
+    pub fn before_answers(&self) -> Before {
+        let audit = Arc::clone(&self.audit);
+        Arc::new(move || audit.write())
+    }
+
+    /// A request whose message could not be read.
+    pub fn unreadable(&self, error: MessageError, peer: &Peer) -> Status {
+        self.refuse(&Refusal::Unreadable(error), peer)
+    }
+
+    /// A call that was not answered in time.
+    pub fn late(&self, peer: &Peer) -> Status {
+        self.refuse(&Refusal::Late, peer)
+    }
+
+    /// Counts a refusal, and records it unless that is done: refusals of authenticated callers are
+    /// recorded where the caller is known.
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Status {
+        Metrics::count(&self.metrics.csrs, refusal.as_str());
+        if refusal.is_of_a_stranger() {
+            self.audit
+                .stranger(refusal.as_str(), refusal, peer.address, self.clock.now());
+        }
+        refusal.status()
     }
 
     /// Step 3. Only impersonation may have to wait, for a lookup.
@@ -219,10 +291,10 @@ impl Issuing {
     fn place(&self) -> Result<Place, Refusal> {
         let place = Place {
             under_way: Arc::clone(&self.under_way),
-            metrics: self.metrics.clone(),
+            gauge: self.metrics.requests_in_flight.clone(),
         };
         let before = self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.metrics.requests_in_flight.inc();
+        place.gauge.inc();
         if before >= self.config.limits.requests {
             Err(Refusal::Overloaded)
         } else {
@@ -233,13 +305,13 @@ impl Issuing {
 
 struct Place {
     under_way: Arc<AtomicUsize>,
-    metrics: Metrics,
+    gauge: Gauge,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.under_way.fetch_sub(1, Ordering::AcqRel);
-        self.metrics.requests_in_flight.dec();
+        self.gauge.dec();
     }
 }
 
@@ -255,32 +327,6 @@ fn profile(
         ttl: bounds.clamp(seconds),
         min_left: bounds.min,
         dns: dns.cloned().unwrap_or_default(),
-    }
-}
-
-#[tonic::async_trait]
-impl IstioCertificateService for Issuing {
-    async fn create_certificate(
-        &self,
-        request: Request<IstioCertificateRequest>,
-    ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let started = Instant::now();
-        let peer: Option<SocketAddr> = request.extensions().get::<Peer>().and_then(|p| p.address);
-        let answer = self.answer(request).await;
-        self.metrics.csr_seconds.observe(started.elapsed().as_secs_f64());
-        let outcome = answer.as_ref().map_or_else(Refusal::as_str, |_| "issued");
-        Metrics::count(&self.metrics.csrs, outcome);
-        answer.map(Response::new).map_err(|refusal| {
-            // Refusals of authenticated callers have their record already.
-            if matches!(
-                refusal,
-                Refusal::Malformed(_) | Refusal::Overloaded | Refusal::Unauthenticated(_)
-            ) {
-                self.audit
-                    .stranger(refusal.as_str(), &refusal, peer, self.clock.now());
-            }
-            refusal.status()
-        })
     }
 }
 
@@ -317,6 +363,10 @@ mod tests {
             (AuthnError::Unavailable("away".into()).into(), Code::Unavailable),
             (AuthnError::Overloaded.into(), Code::ResourceExhausted),
             (Refusal::Overloaded, Code::ResourceExhausted),
+            (MessageError::NotOne.into(), Code::InvalidArgument),
+            (MessageError::TooLarge(1).into(), Code::OutOfRange),
+            (MessageError::Compressed.into(), Code::Unimplemented),
+            (Refusal::Late, Code::DeadlineExceeded),
             (AuthorizeError::from(impersonation).into(), Code::Unauthenticated),
             (
                 AuthorizeError::from(LookupError::Unavailable("away".into())).into(),

@@ -219,7 +219,11 @@ fn requested_extensions<'a>(
 }
 
 /// Kind of key, signature algorithm, and how the signature is verified.
-type Algorithm = (fn(KeyKind) -> bool, Oid<'static>, &'static dyn VerificationAlgorithm);
+type Algorithm = (
+    fn(KeyKind) -> bool,
+    Oid<'static>,
+    &'static dyn VerificationAlgorithm,
+);
 
 /// Every pair accepted.
 static ALGORITHMS: [Algorithm; 8] = {
@@ -228,15 +232,43 @@ static ALGORITHMS: [Algorithm; 8] = {
     const ED25519: fn(KeyKind) -> bool = |kind| matches!(kind, KeyKind::Ed25519);
     const RSA: fn(KeyKind) -> bool = |kind| matches!(kind, KeyKind::Rsa(_));
     [
-        (P256, OID_SIG_ECDSA_WITH_SHA256, &signature::ECDSA_P256_SHA256_ASN1),
-        (P256, OID_SIG_ECDSA_WITH_SHA384, &signature::ECDSA_P256_SHA384_ASN1),
+        (
+            P256,
+            OID_SIG_ECDSA_WITH_SHA256,
+            &signature::ECDSA_P256_SHA256_ASN1,
+        ),
+        (
+            P256,
+            OID_SIG_ECDSA_WITH_SHA384,
+            &signature::ECDSA_P256_SHA384_ASN1,
+        ),
         // `openssl req` signs with SHA-256 whatever the curve.
-        (P384, OID_SIG_ECDSA_WITH_SHA256, &signature::ECDSA_P384_SHA256_ASN1),
-        (P384, OID_SIG_ECDSA_WITH_SHA384, &signature::ECDSA_P384_SHA384_ASN1),
+        (
+            P384,
+            OID_SIG_ECDSA_WITH_SHA256,
+            &signature::ECDSA_P384_SHA256_ASN1,
+        ),
+        (
+            P384,
+            OID_SIG_ECDSA_WITH_SHA384,
+            &signature::ECDSA_P384_SHA384_ASN1,
+        ),
         (ED25519, OID_SIG_ED25519, &signature::ED25519),
-        (RSA, OID_PKCS1_SHA256WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA256),
-        (RSA, OID_PKCS1_SHA384WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA384),
-        (RSA, OID_PKCS1_SHA512WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA512),
+        (
+            RSA,
+            OID_PKCS1_SHA256WITHRSA,
+            &signature::RSA_PKCS1_2048_8192_SHA256,
+        ),
+        (
+            RSA,
+            OID_PKCS1_SHA384WITHRSA,
+            &signature::RSA_PKCS1_2048_8192_SHA384,
+        ),
+        (
+            RSA,
+            OID_PKCS1_SHA512WITHRSA,
+            &signature::RSA_PKCS1_2048_8192_SHA512,
+        ),
     ]
 };
 

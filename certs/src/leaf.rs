@@ -59,7 +59,9 @@ impl Common {
         nest(&mut authority_key_id, SEQUENCE, |out| {
             out.extend_from_slice(AUTHORITY_KEY_ID);
             nest(out, OCTETS, |out| {
-                nest(out, SEQUENCE, |out| nest(out, 0x80, |out| out.extend_from_slice(id)));
+                nest(out, SEQUENCE, |out| {
+                    nest(out, 0x80, |out| out.extend_from_slice(id))
+                });
             });
         });
         Self {
@@ -162,7 +164,9 @@ fn subject_alt_name(out: &mut Vec<u8>, profile: &LeafProfile) {
         out.extend_from_slice(SUBJECT_ALT_NAME);
         nest(out, OCTETS, |out| {
             nest(out, SEQUENCE, |out| {
-                nest(out, URI, |out| out.extend_from_slice(profile.id.as_str().as_bytes()));
+                nest(out, URI, |out| {
+                    out.extend_from_slice(profile.id.as_str().as_bytes())
+                });
                 for name in &profile.dns {
                     nest(out, DNS, |out| out.extend_from_slice(name.as_bytes()));
                 }
@@ -176,13 +180,23 @@ fn time(out: &mut Vec<u8>, time: UnixTime) {
     let since = Duration::from_secs(time.min(END_OF_TIME).as_secs());
     let at = rcgen::date_time_ymd(1970, 1, 1) + since;
     let year = at.year().unsigned_abs();
-    let (tag, century) = if year < 2050 { (0x17, None) } else { (0x18, Some(year / 100)) };
+    let (tag, century) = if year < 2050 {
+        (0x17, None)
+    } else {
+        (0x18, Some(year / 100))
+    };
     nest(out, tag, |out| {
         if let Some(century) = century {
             two_digits(out, century);
         }
         two_digits(out, year % 100);
-        for part in [u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second()] {
+        for part in [
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second(),
+        ] {
             two_digits(out, part.into());
         }
         out.push(b'Z');

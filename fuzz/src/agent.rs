@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use signet_agent::attest::cgroup::parse;
+use signet_agent::authority::scan::Scanner;
 use signet_agent::config::Config;
 use signet_agent::sds::delta::Delta;
 use signet_agent::sds::sotw::Sotw;
@@ -111,5 +112,27 @@ pub fn cgroup(data: &[u8]) {
         Ok(Some(again)) => assert_eq!(again, found),
         Ok(None) => panic!("a pod is lost"),
         Err(_) => {}
+    }
+}
+
+/// The bytes of a client's connection: however they are cut, the same percent signs are overwritten, and
+/// nothing else is.
+pub fn http2_authority(data: &[u8]) {
+    let mut whole = data.to_vec();
+    Scanner::default().pass(&mut whole);
+    let mut cut = data.to_vec();
+    let mut scanner = Scanner::default();
+    // Pieces of sizes that the bytes themselves choose, single ones among them.
+    let mut rest = cut.as_mut_slice();
+    while let Some(first) = rest.first() {
+        let size = usize::from(*first % 7).clamp(1, rest.len());
+        let (piece, later) = rest.split_at_mut(size);
+        scanner.pass(piece);
+        rest = later;
+    }
+    assert!(whole == cut, "a cut makes a difference");
+    let changed = data.iter().zip(&whole).filter(|(before, after)| before != after);
+    for change in changed {
+        assert!(change == (&b'%', &b'-'), "{change:?}");
     }
 }

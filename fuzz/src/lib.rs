@@ -13,7 +13,7 @@ mod jwt;
 mod servers;
 mod spiffe_id;
 
-pub use agent::{agent_config, cgroup, sds_delta, sds_sotw};
+pub use agent::{agent_config, cgroup, http2_authority, sds_delta, sds_sotw};
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
@@ -75,6 +75,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "duration",
         run: duration,
+    },
+    Target {
+        name: "http2_authority",
+        run: http2_authority,
     },
     Target {
         name: "sds_sotw",

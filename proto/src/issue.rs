@@ -1,5 +1,8 @@
 //! `CreateCertificate`: what is read of a request, and how a chain is laid out in the answer.
 
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::value::Kind;
 use signet_certs::csr::MAX_CSR_BYTES;
 use signet_certs::{SpiffeId, SvidChain, TrustBundle};
@@ -26,6 +29,9 @@ pub struct IssueRequest {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueRequestError {
+    /// Not the message of this call.
+    #[error("message cannot be read: {0}")]
+    NotProtobuf(String),
     /// No CSR.
     #[error("request has no csr; send one PEM block of type CERTIFICATE REQUEST")]
     NoCsr,
@@ -37,7 +43,17 @@ pub enum IssueRequestError {
     MetadataTooLarge(usize),
 }
 
-/// Reads a request. Unknown metadata keys, and values that are no strings, count as absent, as they do
+/// Reads a request from its message.
+///
+/// # Errors
+/// An [`IssueRequestError`].
+pub fn read(message: Bytes) -> Result<IssueRequest, IssueRequestError> {
+    let request = IstioCertificateRequest::decode(message)
+        .map_err(|e| IssueRequestError::NotProtobuf(e.to_string()))?;
+    parse(request)
+}
+
+/// Takes a request apart. Unknown metadata keys, and values that are no strings, count as absent, as they do
 /// for istiod.
 ///
 /// # Errors
@@ -70,6 +86,31 @@ pub fn respond(chain: &SvidChain, bundle: &TrustBundle) -> IstioCertificateRespo
     let mut cert_chain: Vec<String> = chain.certificates().map(|c| c.to_pem()).collect();
     cert_chain.push(bundle.to_pem());
     IstioCertificateResponse { cert_chain }
+}
+
+/// The message of [`respond`] as it goes over gRPC: a byte that says it is not compressed, four of length,
+/// and the message.
+#[must_use]
+pub fn respond_in_frame(chain: &SvidChain, bundle: &TrustBundle) -> Bytes {
+    /// `repeated string cert_chain = 1`.
+    const CERT_CHAIN: u32 = 1;
+    const HEAD: usize = 5;
+    let roots = bundle.to_pem();
+    let texts = || chain.certificates().map(|c| c.pem()).chain([roots.as_str()]);
+    // A key, and three bytes of length for up to 2 MiB.
+    let room = texts().map(|text| text.len() + 4).sum::<usize>();
+    let mut frame = BytesMut::with_capacity(HEAD + room);
+    frame.put_bytes(0, HEAD);
+    for text in texts() {
+        encode_key(CERT_CHAIN, WireType::LengthDelimited, &mut frame);
+        encode_varint(text.len() as u64, &mut frame);
+        frame.put_slice(text.as_bytes());
+    }
+    let length = u32::try_from(frame.len() - HEAD).unwrap_or(u32::MAX);
+    if let Some(place) = frame.get_mut(1..HEAD) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+    frame.freeze()
 }
 
 /// Why a response is no chain.

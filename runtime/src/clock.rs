@@ -21,13 +21,18 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> UnixTime {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place that reads the wall clock"
-        )]
-        let now = SystemTime::now();
-        UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+        UnixTime::since_unix_epoch(wall())
     }
+}
+
+/// The wall clock, since the epoch; more finely than a [`Clock`] tells it, for the times of log lines.
+pub(crate) fn wall() -> Duration {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// rustls asks our clock, so that what it accepts and what we decide agree.

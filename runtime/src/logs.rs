@@ -1,9 +1,13 @@
 //! Structured logs on stderr. Stdout belongs to data.
 
+pub mod lines;
+
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
@@ -32,12 +36,14 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
             .with_target(true)
             .finish()
             .try_init(),
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .finish()
-            .try_init(),
+        LogFormat::Json => json(builder).finish().try_init(),
     };
     started.map_err(|e| format!("logging: {e}"))
+}
+
+/// One JSON object per line: time, level and message, then the fields, then the target.
+fn json<F, W>(
+    builder: SubscriberBuilder<tracing_subscriber::fmt::format::DefaultFields, Format, F, W>,
+) -> SubscriberBuilder<JsonFields, Format<Json>, F, W> {
+    builder.json().flatten_event(true).with_current_span(false)
 }

@@ -12,6 +12,7 @@ mod crypto;
 mod fanout;
 mod impersonation;
 mod issuance;
+mod node;
 mod parts;
 mod process;
 mod report;
@@ -41,7 +42,7 @@ const HERD: usize = 10_000;
 const HERD_CONNECTIONS: usize = 200;
 
 /// The parts that can be asked for by name; all of them are run when none is.
-const SECTIONS: [&str; 5] = ["parts", "issuing", "nodes", "agent", "herd"];
+const SECTIONS: [&str; 6] = ["parts", "issuing", "nodes", "agent", "node", "herd"];
 
 fn main() {
     signet_tests::init();
@@ -74,6 +75,9 @@ fn main() {
     if wanted("agent") {
         say("agent: start, fan-out to 1,000 streams");
         runtime().block_on(agent_on_all_cores(&mut rows));
+    }
+    if wanted("node") {
+        runtime().block_on(node::measure(&mut rows));
     }
     if wanted("herd") {
         say("herd: 10,000 workloads at once of one CA on two cores");

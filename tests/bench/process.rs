@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// Ticks of `/proc/<pid>/stat`: 100 a second on every Linux that Rust runs on.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) use signet_tests::process::{cpu, resident};
 
 /// CPU time of the calling thread.
 pub(crate) fn thread_cpu() -> Duration {
@@ -12,35 +11,6 @@ pub(crate) fn thread_cpu() -> Duration {
         time.tv_sec.try_into().unwrap_or(0),
         time.tv_nsec.try_into().unwrap_or(0),
     )
-}
-
-/// CPU time of a process, user and system, all threads.
-pub(crate) fn cpu(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
-    // Fields after the name, which is in parentheses and may hold anything.
-    let rest = stat.rsplit_once(") ").expect("a stat line").1;
-    let field = |n: usize| {
-        rest.split(' ')
-            .nth(n)
-            .and_then(|f| f.parse::<u32>().ok())
-            .expect("a number")
-    };
-    TICK * (field(11) + field(12))
-}
-
-/// Resident memory of a process, in MiB.
-pub(crate) fn resident(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmRSS:"))
-        .expect("a VmRSS line");
-    let kib: f64 = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("a number");
-    kib / 1024.0
 }
 
 /// Keeps this thread, and those it starts from now on, on one core; says whether that worked and

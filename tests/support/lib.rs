@@ -9,7 +9,10 @@
 //! | [`client`], [`csrs`], [`plugged`], [`openssl`] | a CA client that can misbehave, and what it sends |
 //! | [`sds`], [`envoy`], [`mesh`], [`tls`], [`load`] | the real peer, what it serves, and traffic through it |
 //! | [`nodes`] | node agents, and what they ask for |
+//! | [`node`], [`guest`] | a node with an agent that attests pods, and processes in these pods |
+//! | [`follower`], [`churn`] | a workload that notes what it must never be told, and pods that come and go |
 //! | [`spiffe`], [`workload`] | workloads on SPIFFE libraries that others wrote, an agent that attests them, and a client without manners |
+//! | [`trust`] | what a CA says is trusted, and tokens from it |
 //! | [`kube`] | a real kube-apiserver, and signet installed in it from `deploy/` |
 //! | [`peers`], [`strace`], [`leaks`] | optional peers and skips, faults by the kernel, a search for secrets |
 //!
@@ -24,6 +27,7 @@
 pub mod admin;
 pub mod agent;
 pub mod ca;
+pub mod churn;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -31,6 +35,8 @@ pub mod csrs;
 pub mod dev;
 pub mod dir;
 pub mod envoy;
+pub mod follower;
+pub mod guest;
 pub mod http;
 pub mod kube;
 pub mod leaks;
@@ -38,6 +44,7 @@ pub mod load;
 pub mod local;
 pub mod mesh;
 pub mod metrics;
+pub mod node;
 pub mod nodes;
 pub mod openssl;
 pub mod peers;
@@ -47,6 +54,7 @@ pub mod sds;
 pub mod spiffe;
 pub mod strace;
 pub mod tls;
+pub mod trust;
 pub mod wait;
 pub mod workload;
 

@@ -69,12 +69,17 @@ impl Table {
     /// # Panics
     /// When files cannot be made.
     pub fn show(&self, pid: u32, cgroup: &str) {
-        let place = self.0.sub(&pid.to_string());
+        let place = self.0.sub(pid.to_string());
         for file in ["stat", "status"] {
             let real = PathBuf::from(format!("/proc/{pid}/{file}"));
             std::os::unix::fs::symlink(real, place.join(file)).expect("link");
         }
         std::fs::write(place.join("cgroup"), cgroup).expect("cgroup");
+    }
+
+    /// Shows a process no longer: its number may be another's soon.
+    pub fn hide(&self, pid: u32) {
+        let _ = std::fs::remove_dir_all(self.0.join(pid.to_string()));
     }
 }
 

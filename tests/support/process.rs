@@ -12,6 +12,8 @@ use rustix::process::{Pid, kill_process, kill_process_group};
 
 use crate::wait;
 
+/// Ticks of `/proc/<pid>/stat`: 100 a second on every Linux that Rust runs on.
+const TICK: Duration = Duration::from_millis(10);
 /// Lines of output shown when a test fails.
 const SHOWN: usize = 60;
 
@@ -32,6 +34,14 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn(name: &str, logs: &Path, command: &mut Command) -> Self {
+        Self::spawn_reading(name, logs, command, Stdio::null())
+    }
+
+    /// As [`Process::spawn`], with `input` as its stdin.
+    ///
+    /// # Panics
+    /// As [`Process::spawn`].
+    pub fn spawn_reading(name: &str, logs: &Path, command: &mut Command, input: Stdio) -> Self {
         let open = |suffix: &str| {
             let path = logs.join(format!("{name}.{suffix}"));
             let file = File::options().create(true).append(true).open(&path);
@@ -39,7 +49,7 @@ impl Process {
         };
         let ((out, stdout), (err, stderr)) = (open("out"), open("err"));
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(out)
             .stderr(err)
             .process_group(0)
@@ -172,6 +182,43 @@ pub fn runs(pid: u32) -> bool {
                 .map(|rest| !rest.trim_start().starts_with('Z'))
         })
         .unwrap_or(false)
+}
+
+/// CPU time of a process, user and system, all threads.
+///
+/// # Panics
+/// When it has ended.
+#[must_use]
+pub fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    // Fields after the name, which is in parentheses and may hold anything.
+    let rest = stat.rsplit_once(") ").expect("a stat line").1;
+    let field = |n: usize| {
+        rest.split(' ')
+            .nth(n)
+            .and_then(|f| f.parse::<u32>().ok())
+            .expect("a number")
+    };
+    TICK * (field(11) + field(12))
+}
+
+/// Resident memory of a process, in MiB.
+///
+/// # Panics
+/// When it has ended.
+#[must_use]
+pub fn resident(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmRSS:"))
+        .expect("a VmRSS line");
+    let kib: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    kib / 1024.0
 }
 
 /// One of this workspace's programs, as built beside the running test.

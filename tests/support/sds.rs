@@ -39,6 +39,20 @@ impl Stream {
     /// # Panics
     /// When the request cannot be queued.
     pub async fn open(path: &Path, names: &[&str]) -> Result<Self, Status> {
+        Self::open_with(client(path), names).await
+    }
+
+    /// As [`Stream::open`], by any client.
+    ///
+    /// # Errors
+    /// As [`Stream::open`].
+    ///
+    /// # Panics
+    /// As [`Stream::open`].
+    pub async fn open_with(
+        mut client: SecretDiscoveryServiceClient<Channel>,
+        names: &[&str],
+    ) -> Result<Self, Status> {
         let (requests, queue) = mpsc::channel(8);
         let first = DiscoveryRequest {
             node: Some(Node {
@@ -48,7 +62,7 @@ impl Stream {
             ..ask(names, "", "")
         };
         requests.send(first).await.expect("room");
-        let responses = client(path)
+        let responses = client
             .stream_secrets(ReceiverStream::new(queue))
             .await?
             .into_inner();
@@ -63,6 +77,14 @@ impl Stream {
         self.requests.send(request).await.expect("stream");
     }
 
+    /// The next response, however long it takes; nothing at the end of the stream.
+    ///
+    /// # Errors
+    /// The status that ends the stream.
+    pub async fn message(&mut self) -> Result<Option<DiscoveryResponse>, Status> {
+        self.responses.message().await
+    }
+
     /// The next response.
     ///
     /// # Errors
@@ -71,7 +93,7 @@ impl Stream {
     /// # Panics
     /// When there is none in time.
     pub async fn next(&mut self) -> Result<DiscoveryResponse, Status> {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.responses.message());
+        let next = tokio::time::timeout(Duration::from_secs(20), self.message());
         let next = next.await.expect("an answer in time")?;
         next.ok_or_else(|| Status::ok("end of stream"))
     }
@@ -98,10 +120,18 @@ pub fn ask(names: &[&str], version: &str, nonce: &str) -> DiscoveryRequest {
 /// When the answer is no secret.
 pub async fn fetch(path: &Path, name: &str) -> Result<Secret, Status> {
     let mut stream = Stream::open(path, &[name]).await?;
-    let answer = stream.next().await?;
+    Ok(first(&stream.next().await?))
+}
+
+/// The first secret of a response.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn first(answer: &DiscoveryResponse) -> Secret {
     let resource = answer.resources.first().expect("a resource");
     assert_eq!(resource.type_url, SECRET_TYPE_URL);
-    Ok(Secret::decode(resource.value.as_slice()).expect("a secret"))
+    Secret::decode(resource.value.as_slice()).expect("a secret")
 }
 
 /// Chain and key in a secret.

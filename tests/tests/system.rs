@@ -12,6 +12,7 @@ mod system {
     mod agent;
     mod attestation;
     mod ca_bounds;
+    mod ca_calls;
     mod ca_crash;
     mod ca_csrs;
     mod ca_issuing;
@@ -24,9 +25,13 @@ mod system {
     mod cli;
     mod dev;
     mod envoy;
+    mod federation;
     mod house;
     mod impersonation;
+    mod jwt;
     mod leaks;
+    mod node_agent;
+    mod node_faults;
     mod spiffe_clients;
     mod workload_api;
 }

@@ -15,7 +15,7 @@ use super::pods::verdict::{Asked, Verdict, judge};
 use super::{AttestError, Entitlement, Subject, Workload};
 
 /// Longest wait of one question for what is on its way. A client that waits longer learns why within seconds.
-const WAIT: Duration = Duration::from_secs(5);
+pub const WAIT: Duration = Duration::from_secs(5);
 
 /// The attestor of a node of Kubernetes.
 #[derive(Debug)]

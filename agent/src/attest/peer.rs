@@ -5,9 +5,12 @@
 //! that was passed on keeps the credentials of the process that made it, and ends with that process.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::Pid;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -74,8 +77,8 @@ impl Peer {
         let named = Self::by_credentials(stream)?;
         // None, or 0, for a process outside our process namespace.
         let pid = named.pid().and_then(Pid::from_raw).ok_or(PeerError::NoProcess)?;
-        let process = Process::hold(pid, host_proc)?;
-        // Another owner than at the time of connecting: the number may be another process's by now.
+        let process = Process::hold(pid, pidfd_of(stream)?, host_proc)?;
+        // Another owner than at the time of connecting: it changed, or the number is another's by now.
         if process.owner() != named.inner.owner {
             return Err(ProcessError::OtherOwner.into());
         }
@@ -173,6 +176,25 @@ impl Peer {
             .as_ref()
             .ok_or(ProcessError::Malformed("directory"))
     }
+}
+
+/// The pidfd of the process that connected, as the kernel kept it (unix(7), `SO_PEERPIDFD`); none before
+/// Linux 6.5.
+fn pidfd_of(stream: &UnixStream) -> Result<Option<OwnedFd>, ProcessError> {
+    match getsockopt(stream, sockopt::PeerPidfd) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOPROTOOPT) => Ok(None),
+        // The kernel has no pidfd of a process that was reaped; which of these it says depends on its age.
+        Err(Errno::ESRCH | Errno::EINVAL | Errno::ENODATA) => Err(ProcessError::Ended),
+        Err(error) => Err(ProcessError::Unreadable("pidfd", error.into())),
+    }
+}
+
+/// Whether the kernel itself says which process connected, so that a number given to another process
+/// between connecting and being accepted is noticed.
+#[must_use]
+pub fn kernel_names_processes() -> bool {
+    std::os::unix::net::UnixStream::pair().is_ok_and(|(one, _)| getsockopt(&one, sockopt::PeerPidfd).is_ok())
 }
 
 #[cfg(test)]

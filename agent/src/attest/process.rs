@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
@@ -80,19 +81,27 @@ pub struct Process {
 }
 
 impl Process {
-    /// Holds the process `pid` of our own process namespace, whose table is mounted at `proc`.
+    /// Holds the process `pid` of our own process namespace, whose table is mounted at `proc`. `named` is
+    /// the pidfd of the process meant, where the kernel gives it; without it the number alone tells.
     ///
-    /// The directory is opened first, the pidfd second, and then the process is found alive through the
-    /// directory: so it had this number all the time between, and both descriptors are of it.
+    /// The directory is opened before the pidfd is found alive (or opened), and then the process is found
+    /// alive through the directory: so it had this number all the time between, and both descriptors are
+    /// of it.
     ///
     /// # Errors
     /// A [`ProcessError`].
-    pub fn hold(pid: Pid, proc: &Path) -> Result<Self, ProcessError> {
+    pub fn hold(pid: Pid, named: Option<OwnedFd>, proc: &Path) -> Result<Self, ProcessError> {
         let path = proc.join(pid.as_raw_nonzero().to_string());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| ProcessError::of("directory", e))?;
-        let exit = exit_of(pid)?;
+        let exit = match named {
+            Some(fd) => {
+                check_running(&fd)?;
+                Some(watched(fd)?)
+            }
+            None => exit_of(pid)?,
+        };
         let start = stat::start(&read(&directory, "stat")?)?;
         let owner = stat::owner(&read(&directory, "status")?)?;
         Ok(Self {
@@ -164,6 +173,16 @@ impl Process {
         while !matches!(self.recheck(), Err(ProcessError::Ended)) {
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+/// That the process of a pidfd has not ended, reaped or not.
+fn check_running(pidfd: &OwnedFd) -> Result<(), ProcessError> {
+    let mut asked = [PollFd::new(pidfd, PollFlags::IN)];
+    match rustix::event::poll(&mut asked, Some(&Timespec::default())) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(ProcessError::Ended),
+        Err(error) => Err(ProcessError::of("pidfd", error)),
     }
 }
 

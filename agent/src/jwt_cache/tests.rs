@@ -368,6 +368,21 @@ async fn a_token_that_is_not_what_was_asked_for_or_not_good_here_is_not_handed_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_identity_does_not_crowd_out_the_others() {
+    let bench = Bench::new();
+    let audiences: Vec<String> = (0..MAX_FLIGHTS_OF_ONE + 8).map(|n| n.to_string()).collect();
+    let greedy = futures::future::join_all(
+        audiences
+            .iter()
+            .map(|audience| bench.cache.token(ask("cart", &[audience]))),
+    );
+    let (greedy, modest) = tokio::join!(greedy, bench.cache.token(ask("web", &["a"])));
+    modest.unwrap();
+    let refused = greedy.iter().filter(|answer| answer.is_err()).count();
+    assert_eq!((refused, bench.counted("too_many")), (8, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn tokens_of_workloads_that_left_are_dropped() {
     let bench = Bench::new();
     bench.cache.token(ask("cart", &["a"])).await.unwrap();

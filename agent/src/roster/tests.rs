@@ -158,6 +158,31 @@ fn more_than_are_kept_are_refused_and_counted() {
 }
 
 #[test]
+fn a_newcomer_gets_the_place_of_who_lingered_longest_and_one_in_use_keeps_its_own() {
+    let most = u32::try_from(MAX_KEPT).unwrap();
+    let mut roster = Roster::default();
+    roster.want(&set(0..most), true, at(1000));
+    roster.want(&set((0..most).filter(|key| *key != 7)), true, at(1010));
+    roster.want(
+        &set((0..most).filter(|key| ![3, 7].contains(key))),
+        true,
+        at(1020),
+    );
+    roster.take_deeds();
+    let wanted = set((0..=most).filter(|key| ![3, 7].contains(key)));
+    assert_eq!(roster.want(&wanted, true, at(1030)), 0);
+    assert_eq!(roster.take_deeds()[..2], [Deed::Drop(7), Deed::Keep(most)]);
+    assert!(roster.lingers(&3));
+    let wanted = set((0..most + 3).filter(|key| ![3, 7].contains(key)));
+    assert_eq!(
+        roster.want(&wanted, true, at(1030)),
+        1,
+        "nobody in use goes for it"
+    );
+    assert_eq!(roster.keys().count(), MAX_KEPT);
+}
+
+#[test]
 fn an_answer_for_one_that_went_in_the_meantime_changes_nothing() {
     let mut roster = Roster::default();
     roster.want(&set([1]), true, at(1000));

@@ -1,7 +1,7 @@
 //! The table of open streams, SDS and Workload API alike: bounds on how many there are, and what an
 //! operator sees of them.
 
-mod counts;
+pub(crate) mod counts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +18,9 @@ use crate::quiet::Quiet;
 use counts::Counts;
 
 /// Most streams open at once. A node has hundreds of Envoys with two or three streams each.
-const MAX_STREAMS: usize = 16_384;
+pub(crate) const MAX_STREAMS: usize = 16_384;
 /// Most streams open at once for one process, or for all processes of one pod.
-const MAX_STREAMS_PER_WORKLOAD: usize = 4_096;
+pub(crate) const MAX_STREAMS_PER_WORKLOAD: usize = 4_096;
 
 /// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

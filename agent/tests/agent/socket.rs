@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::fake_ca::{FakeCa, Mood};
 use crate::harness::{Agent, Sotw, eventually};
@@ -24,6 +25,39 @@ async fn a_user_who_is_not_allowed_is_closed_out_and_counted() {
         metrics.contains("signet_agent_workload_connections_total{outcome=\"refused_uid\"} 1"),
         "{metrics}"
     );
+    agent.stop().await;
+}
+
+/// Reflection attests nobody and counts nothing, and a call of it may be held open.
+#[tokio::test]
+async fn one_process_cannot_hold_calls_without_end_and_gets_places_back() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let agent = Agent::start(&ca, "");
+    agent.svid(|_| true).await;
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for _ in 0..5 {
+        let mut tool = ServerReflectionClient::new(agent.channel().await);
+        for _ in 0..1_000 {
+            match tool.server_reflection_info(tokio_stream::pending()).await {
+                Ok(answers) => held.push(answers),
+                Err(status) => {
+                    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 0 && !held.is_empty(), "{refused} of 5000 were refused");
+    let metrics = agent.metrics().await;
+    let counted = format!("signet_agent_calls_turned_away_total {refused}");
+    assert!(metrics.contains(&counted), "{metrics}");
+    drop(held);
+    let mut tool = ServerReflectionClient::new(agent.channel().await);
+    eventually("a place", || {
+        let call = tool.server_reflection_info(tokio_stream::pending());
+        async move { call.await.ok() }
+    })
+    .await;
     agent.stop().await;
 }
 

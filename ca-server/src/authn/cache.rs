@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::AuthnError;
 use super::claims::Claims;
 use super::review::{ReviewFault, Reviewer};
-use super::token::BearerToken;
+use super::token::{BearerToken, TokenHash as Key};
 use crate::metrics::Metrics;
 
 /// Longest a positive answer is kept: what a deleted pod's token is worth at most.
@@ -35,7 +35,6 @@ const NEGATIVES: u64 = 5_000;
 /// leave faster than the API server answers. Each holds a token.
 const MOST_REVIEWS: usize = 4_096;
 
-type Key = [u8; 32];
 type Answer = Result<Caller, ReviewFault>;
 
 /// A cache whose full capacity is counted where it costs an answer (I8).
@@ -92,8 +91,7 @@ impl TokenCache {
     }
 
     /// A kept answer that still holds at `now`.
-    pub async fn get(&self, token: &BearerToken, now: UnixTime) -> Option<Result<Caller, AuthnError>> {
-        let key = token.hash();
+    pub async fn get(&self, key: Key, now: UnixTime) -> Option<Result<Caller, AuthnError>> {
         if let Some(kept) = self.positive.get(&key).await
             && now < kept.1
         {
@@ -234,7 +232,7 @@ mod tests {
             *clock.0.lock().unwrap() = kept_at;
             cache.keep(token.hash(), &Ok(caller()), at(token_ends)).await;
             for (now, holds) in [(kept_at, true), (last, true), (last + 1, false)] {
-                let kept = cache.get(&token, at(now)).await;
+                let kept = cache.get(token.hash(), at(now)).await;
                 assert_eq!(kept, holds.then(|| Ok(caller())), "kept at {kept_at}, at {now}");
             }
         }
@@ -246,9 +244,9 @@ mod tests {
         let token = BearerToken::new("1");
         let refused = Err(ReviewFault::Audiences);
         cache.keep(token.hash(), &refused, at(START + 3_600)).await;
-        let kept = cache.get(&token, at(START + 4)).await;
+        let kept = cache.get(token.hash(), at(START + 4)).await;
         assert_eq!(kept, Some(Err(AuthnError::Refused(ReviewFault::Audiences))));
-        assert_eq!(cache.get(&token, at(START + 5)).await, None);
+        assert_eq!(cache.get(token.hash(), at(START + 5)).await, None);
     }
 
     #[tokio::test]
@@ -268,7 +266,7 @@ mod tests {
             cache.metrics.token_cache.get_or_create(&evicted).get() > 0,
             "what had no room is counted"
         );
-        let kept = cache.get(&BearerToken::new("0"), at(START)).await;
+        let kept = cache.get(key(0), at(START)).await;
         assert_eq!(kept, Some(Ok(caller())));
     }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use signet_certs::tls::refusal;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -41,8 +42,8 @@ pub enum FetchError {
     Tls {
         /// Its host.
         host: String,
-        /// What rustls says.
-        fault: std::io::Error,
+        /// What our verifier or rustls says.
+        fault: String,
     },
     /// The host of a URL is no name that TLS can check.
     #[error("{0:?} is no host name")]
@@ -133,7 +134,21 @@ async fn dial(url: &EndpointUrl, tls: Arc<ClientConfig>) -> Result<TlsStream<Tcp
     TlsConnector::from(tls)
         .connect(name, stream)
         .await
-        .map_err(|fault| FetchError::Tls { host, fault })
+        .map_err(|error| FetchError::Tls {
+            host,
+            fault: spoken(&error),
+        })
+}
+
+/// Our verifier's own words, where it was the one that refused.
+fn spoken(error: &std::io::Error) -> String {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls.and_then(refusal) {
+        Some(reason) => reason.to_string(),
+        None => error.to_string(),
+    }
 }
 
 async fn read(response: Response<Incoming>) -> Result<Answer, FetchError> {
@@ -152,3 +167,6 @@ async fn read(response: Response<Incoming>) -> Result<Answer, FetchError> {
     let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
     Ok(Answer::Body(body.map_err(|_| FetchError::Body)?.to_bytes()))
 }
+
+#[cfg(test)]
+mod tests;

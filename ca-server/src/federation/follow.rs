@@ -57,6 +57,7 @@ impl Follow {
     /// Follows until dropped.
     pub async fn run(self, mut poll: Poll) {
         let mut failing = false;
+        let mut told = None;
         loop {
             let (next, action) = self.step(poll, Event::Woke);
             poll = next;
@@ -64,13 +65,17 @@ impl Follow {
                 sleep_until(self.clock.as_ref(), due).await;
                 continue;
             }
+            // What the operator gives to begin with may come late.
+            if poll.held.is_none() && self.source.is_remote() {
+                poll = self.recall().await;
+            }
             let (event, error) = match self.source.bundle().await {
                 Ok(bundle) => (Event::Fetched(Arc::new(bundle)), None),
                 Err(error) => (Event::Failed, Some(error)),
             };
             let (next, action) = self.step(poll, event);
             poll = next;
-            let failed = self.conclude(&poll, &action, error.as_ref()).await;
+            let failed = self.conclude(&poll, &action, error.as_ref(), &mut told).await;
             if failed != failing {
                 self.metrics
                     .trust
@@ -86,8 +91,15 @@ impl Follow {
         step(poll, event, self.source.interval(), jitter, self.clock.now())
     }
 
-    /// Counts and logs what came of a poll, stores and publishes what is new; says whether it failed.
-    async fn conclude(&self, poll: &Poll, action: &Action, error: Option<&SourceError>) -> bool {
+    /// Counts and logs what came of a poll, stores and publishes what is new; says whether it failed. The
+    /// same fault is told aloud once, however often it comes.
+    async fn conclude(
+        &self,
+        poll: &Poll,
+        action: &Action,
+        error: Option<&SourceError>,
+        told: &mut Option<String>,
+    ) -> bool {
         let (outcome, next) = match action {
             Action::Adopt(next) => ("updated", *next),
             Action::Keep(kept, next) => (kept.as_str(), *next),
@@ -96,19 +108,26 @@ impl Follow {
         Metrics::count(&self.metrics.trust.federation_polls, outcome);
         let (domain, url) = (&self.domain, self.source.url().map(tracing::field::display));
         let sequence = poll.held.as_ref().map(|held| held.sequence());
+        let fault = match (outcome, error) {
+            ("updated" | "unchanged", _) => None,
+            (_, Some(error)) => Some(error.to_string()),
+            (outcome, None) => Some(outcome.to_owned()),
+        };
+        let news = fault != *told;
+        *told = fault;
         match (action, &poll.held, error) {
             (Action::Adopt(_), Some(bundle), _) => {
                 tracing::info!(%domain, url, sequence, outcome, "foreign bundle fetched");
                 self.store(bundle).await;
                 self.put_in_force(bundle);
             }
-            (_, _, Some(error)) => {
+            (_, _, Some(error)) if news => {
                 tracing::warn!(%domain, url, sequence, outcome, %error, "foreign bundle not fetched; the last good one stays");
             }
-            (Action::Keep(Kept::Older | Kept::Conflicting, _), ..) => {
+            (Action::Keep(Kept::Older | Kept::Conflicting, _), ..) if news => {
                 tracing::error!(%domain, url, in_force = sequence, outcome, "foreign bundle ignored; the one in force stays");
             }
-            _ => tracing::debug!(%domain, url, sequence, outcome, "foreign bundle fetched"),
+            _ => tracing::debug!(%domain, url, sequence, outcome, "foreign bundle polled"),
         }
         let bad = !matches!(outcome, "updated" | "unchanged");
         self.note(outcome, next, error.map(ToString::to_string), bad);

@@ -147,14 +147,7 @@ impl TrustMetrics {
             (&self.endpoint_certificates, &["read", "unreadable"]),
             (
                 &self.federation_polls,
-                &[
-                    "updated",
-                    "unchanged",
-                    "older",
-                    "conflicting",
-                    "failed",
-                    "refused",
-                ],
+                &["updated", "unchanged", "older", "conflicting", "failed"],
             ),
             (&self.federation_stores, &["stored", "failed"]),
         ] {

@@ -45,7 +45,8 @@ fn without_key_id() -> Authority {
         .distinguished_name
         .push(rcgen::DnType::CommonName, "no key id");
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    let mut constraints = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 19], b"\x30\x03\x01\x01\xff".to_vec());
+    let mut constraints =
+        rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 19], b"\x30\x03\x01\x01\xff".to_vec());
     constraints.set_criticality(true);
     params.custom_extensions = vec![constraints];
     let der = params.self_signed(&pair).unwrap().der().clone();
@@ -78,7 +79,9 @@ fn by_the_library(
         rcgen::ExtendedKeyUsagePurpose::ServerAuth,
         rcgen::ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    params.subject_alt_names.push(uri_san(profile.id.as_str()).unwrap());
+    params
+        .subject_alt_names
+        .push(uri_san(profile.id.as_str()).unwrap());
     for name in &profile.dns {
         let dns = name.clone().try_into().unwrap();
         params.subject_alt_names.push(rcgen::SanType::DnsName(dns));

@@ -4,11 +4,12 @@
 //! | command | what it does |
 //! |---|---|
 //! | `idle` | nothing, for ever |
-//! | `connect SOCKET` | connects, says so, and does nothing more |
+//! | `connect SOCKET…` | connects to each, says so, and does nothing more |
 //! | `fetch SOCKET NAME GO` | waits for the file GO, asks for a secret over SDS, says whose it is or the status |
 //! | `hold SOCKET NAME GO` | as `fetch`, keeps the stream, passes the connection on to an `idle` process, and says so; says how the stream ends |
+//! | `lend` | connects to the sockets that stdin, a socket itself, names, and hands the connections over |
 //! | `probe DIR` | speaks HTTP to every socket in DIR, and in directories a guest might look for; says what answered |
-//! | `recycle DIR` | inside a process namespace of its own: gives a peer's number to another process |
+//! | `recycle DIR` | inside a process namespace of its own: gives a peer's number to another process, after a handle was taken and before |
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use signet_agent::attest::peer::{PeerError, kernel_names_processes};
 use signet_agent::attest::unix::Unix;
 use signet_agent::attest::{AttestError, Peer, UnixRule};
 use signet_certs::SvidChain;
@@ -33,9 +35,12 @@ use tonic::transport::Endpoint;
 const TRIES: usize = 200;
 
 fn main() {
-    signet_tests::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if words == ["lend"] {
+        return signet_tests::guest::lend();
+    }
+    signet_tests::init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -43,7 +48,7 @@ fn main() {
     runtime.block_on(async {
         match words[..] {
             ["idle"] => std::future::pending().await,
-            ["connect", socket] => connect(Path::new(socket)).await,
+            ["connect", ref sockets @ ..] => connect(sockets).await,
             ["fetch", socket, name, go] => {
                 wait_for(Path::new(go)).await;
                 say(&fetch(Path::new(socket), name).await);
@@ -69,8 +74,11 @@ async fn wait_for(file: &Path) {
     }
 }
 
-async fn connect(socket: &Path) {
-    let _connection = UnixStream::connect(socket).await.unwrap();
+async fn connect(sockets: &[&str]) {
+    let mut connections = Vec::new();
+    for socket in sockets {
+        connections.push(UnixStream::connect(socket).await.unwrap());
+    }
     say(&json!({"connected": true}));
     std::future::pending::<()>().await;
 }
@@ -102,6 +110,10 @@ fn idle(stdin: Stdio) -> Child {
         .unwrap()
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "the process it passes the connection on to is to outlive it"
+)]
 async fn hold(socket: &Path, name: &str) {
     use prost::Message;
     let connection = std::os::unix::net::UnixStream::connect(socket).unwrap();
@@ -180,11 +192,12 @@ async fn recycle(dir: &Path) -> Value {
     let own = std::env::current_exe().unwrap();
     let mut client = Command::new(own)
         .arg("connect")
-        .arg(&socket)
+        .args([&socket, &socket])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let (stream, _) = listener.accept().await.unwrap();
+    let (waiting, _) = listener.accept().await.unwrap();
     let peer = Peer::of(&stream, Path::new("/proc")).unwrap();
     let attestor = Unix::new(PathBuf::from("/proc"), vec![rule()]).unwrap();
     let workload = attestor.attest(&peer).unwrap();
@@ -204,6 +217,8 @@ async fn recycle(dir: &Path) -> Value {
         "alive": peer.is_alive(),
         "attest": attestor.attest(&peer).err().as_ref().map(AttestError::reason),
         "recheck": attestor.recheck(&peer, &workload).err().as_ref().map(AttestError::reason),
+        "kernel_names_processes": kernel_names_processes(),
+        "taken_late": Peer::of(&waiting, Path::new("/proc")).err().as_ref().map(PeerError::outcome),
     });
     other.kill().unwrap();
     other.wait().unwrap();

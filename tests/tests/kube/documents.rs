@@ -1,6 +1,7 @@
 //! The documents say what is so: keys and defaults, metrics, links, and commands that are run.
 
 mod commands;
+mod spiffe;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,12 @@ fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
         (
             "signet-ca",
             "state_secret: a/b\n",
-            &["state_directory: /s\nkubeconfig: /k\nplugged_in_ca: /p\nextra_dns_names: {a/b: [c.test]}\n"],
+            &[
+                "state_directory: /s\nkubeconfig: /k\nplugged_in_ca: /p\nextra_dns_names: {a/b: [c.test]}\n",
+                "state_directory: /s\njwt_svid: {issuer: 'https://i.test', key_file: /k}\noidc_listen: '[::1]:1'\n",
+                "state_directory: /s\nbundle_endpoint: {listen: '[::1]:1', profile: https_web, \
+                 certificate_file: /c, key_file: /k}\n",
+            ],
         ),
         (
             "signet-agent",
@@ -202,7 +208,11 @@ fn every_outcome_of_the_ca_is_spelled_out() {
     let telemetry = text("docs/telemetry.md");
     for (file, begins) in [
         ("ca-server/src/metrics.rs", "fn start_at_zero("),
+        ("ca-server/src/metrics/trust.rs", "fn start_at_zero("),
         ("ca-server/src/service.rs", "fn as_str("),
+        ("ca-server/src/jwt_service.rs", "fn as_str("),
+        ("ca-server/src/jwt_rotation.rs", "fn as_str("),
+        ("ca-server/src/federation/poll.rs", "fn as_str("),
         ("ca-server/src/authn.rs", "fn as_str("),
         ("ca-server/src/authn/claims.rs", "fn as_str("),
         ("ca-server/src/authn/review.rs", "fn as_str("),

@@ -238,7 +238,7 @@ const UNRESTRICTED: [(&str, &str); 2] = [
 
 #[test]
 fn every_pod_keeps_the_restricted_profile_but_those_that_cannot() {
-    let pods: Vec<Manifest> = FOLDERS.into_iter().flat_map(of).filter(|m| is_pod(m)).collect();
+    let pods: Vec<Manifest> = FOLDERS.into_iter().flat_map(of).filter(is_pod).collect();
     for manifest in &pods {
         let named = &manifest.object["metadata"];
         let name = format!(

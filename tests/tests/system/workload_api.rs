@@ -1,5 +1,5 @@
 //! The SPIFFE Workload API as a process meets it: what is demanded, what is refused and how, what
-//! comes when. This test's own program is the workload.
+//! comes when. This test itself is the workload.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,8 +22,8 @@ const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
 /// The rule that gives this test an identity.
 fn mine(account: &str) -> Value {
-    let own = std::env::current_exe().unwrap().canonicalize().unwrap();
-    json!({"service_account": account, "executable": own})
+    let uid = rustix::process::getuid().as_raw();
+    json!({"service_account": account, "uid": uid})
 }
 
 struct System {
@@ -317,4 +317,98 @@ async fn one_workload_that_asks_too_often_is_told_to_come_back() {
     assert!(scrape.value("signet_agent_workload_api_refusals_total", &labels) >= 1.0);
     // Streams are not counted among them.
     x509(&socket).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_beside_one_workload_serves_its_identity_and_tokens_too() {
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    let agent = Agent::start(&cluster, &ca, "shop", "cart", "1h").await;
+    let socket = agent.socket();
+    let message = x509(&socket).await.unwrap();
+    assert_eq!(message.svids[0].spiffe_id, CART);
+    let tokens = jwt(&socket, &["x"], "").await.unwrap();
+    assert_eq!(tokens.svids[0].spiffe_id, CART);
+    let valid = validate(&socket, "x", &tokens.svids[0].svid).await.unwrap();
+    assert_eq!(valid.spiffe_id, CART);
+    let refused = jwt(&socket, &["x"], WEB).await.expect_err("another's");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+/// What a reflection tool asks first, without the security metadata, which it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_tells_the_standard_services_and_no_method_more() {
+    let system = System::start(&[mine("shop/cart")], "1h").await;
+    let mut tool = reflection::Tool::of(&system.socket());
+    let mut services = tool.services().await;
+    services.retain(|name| !name.starts_with("grpc.reflection."));
+    services.sort();
+    let sds = "envoy.service.secret.v3.SecretDiscoveryService";
+    assert_eq!(services, ["SpiffeWorkloadAPI", sds]);
+    let methods = tool.methods("SpiffeWorkloadAPI").await;
+    assert_eq!(
+        methods,
+        [
+            "FetchX509SVID",
+            "FetchX509Bundles",
+            "FetchJWTSVID",
+            "FetchJWTBundles",
+            "ValidateJWTSVID",
+            "FetchWITSVID",
+            "FetchWITBundles",
+        ]
+    );
+}
+
+mod reflection {
+    use std::path::Path;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorProto;
+    use signet_runtime::grpc::{Timeouts, unix_channel};
+    use tonic::transport::Channel;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    pub(super) struct Tool(ServerReflectionClient<Channel>);
+
+    impl Tool {
+        pub(super) fn of(socket: &Path) -> Self {
+            Self(ServerReflectionClient::new(unix_channel(
+                socket.to_owned(),
+                Timeouts::default(),
+            )))
+        }
+
+        async fn ask(&mut self, message: MessageRequest) -> MessageResponse {
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(message),
+            };
+            let answers = self.0.server_reflection_info(tokio_stream::once(request)).await;
+            let answer = answers.unwrap().into_inner().message().await.unwrap();
+            answer.unwrap().message_response.unwrap()
+        }
+
+        pub(super) async fn services(&mut self) -> Vec<String> {
+            match self.ask(MessageRequest::ListServices(String::new())).await {
+                MessageResponse::ListServicesResponse(list) => {
+                    list.service.into_iter().map(|service| service.name).collect()
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+
+        pub(super) async fn methods(&mut self, service: &str) -> Vec<String> {
+            let symbol = MessageRequest::FileContainingSymbol(service.into());
+            let MessageResponse::FileDescriptorResponse(found) = self.ask(symbol).await else {
+                panic!("no descriptor of {service}")
+            };
+            let file = FileDescriptorProto::decode(found.file_descriptor_proto[0].as_slice()).unwrap();
+            let service = file.service.iter().find(|s| s.name() == service).unwrap();
+            service.method.iter().map(|m| m.name().to_owned()).collect()
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::attest::process::tests::Idle;
 
 /// A peer as if this process had connected and the kernel had named `pid`.
 pub(crate) fn held(child: &Idle, proc: &Path) -> Peer {
-    let process = Process::hold(child.pid(), proc).unwrap();
+    let process = Process::hold(child.pid(), None, proc).unwrap();
     Peer {
         inner: Arc::new(Inner {
             owner: process.owner(),

@@ -1,6 +1,6 @@
 //! The pods of this node by uid. Pure: one event in, the pods whose entitlement ended out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use signet_certs::{ServiceAccountId, SpiffeId, TrustDomain};
@@ -12,6 +12,9 @@ use crate::attest::{PodRef, Wanted};
 
 /// Most pods kept. The kubelet's own default is 110; a node far beyond has another fault.
 pub const MAX_PODS: usize = 10_000;
+
+/// Most pods remembered that are gone. A process of one that still asks does so at once or not for long.
+const MAX_GONE: usize = 1_024;
 
 /// A pod, and the word that is given when it is entitled to nothing any more.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub struct Change {
 pub struct Index {
     pods: HashMap<PodUid, Arc<Pod>>,
     names: HashMap<(String, String), PodUid>,
+    /// Pods that were here; a uid never comes back.
+    gone: VecDeque<PodUid>,
     full: bool,
 }
 
@@ -78,6 +83,12 @@ impl Index {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pods.is_empty()
+    }
+
+    /// Whether the pod was here and is gone, as far back as is remembered.
+    #[must_use]
+    pub fn is_gone(&self, uid: PodUid) -> bool {
+        self.gone.contains(&uid) && !self.pods.contains_key(&uid)
     }
 
     /// Whether a pod was left out for want of room since the last list: then absence proves nothing.
@@ -163,6 +174,10 @@ impl Index {
         change.any = true;
         change.wanted |= !pod.ended.is_cancelled();
         pod.ended.cancel();
+        if self.gone.len() >= MAX_GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(uid);
         Some(pod)
     }
 

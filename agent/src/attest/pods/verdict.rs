@@ -53,6 +53,7 @@ pub fn judge(
         Some(pod) if pod.id.is_none() => return Verdict::Never("no_account"),
         Some(pod) if pod.facts.containers.contains(&container.id) => return Verdict::Is(Arc::clone(pod)),
         Some(_) => "container_unseen",
+        None if view.index.is_gone(container.pod) => return Verdict::Never("pod_ended"),
         None => "pod_unseen",
     };
     let due = first + PATIENCE;

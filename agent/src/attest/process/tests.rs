@@ -43,7 +43,7 @@ fn proc() -> &'static Path {
 async fn the_end_of_a_process_is_noticed_with_and_without_a_pidfd() {
     for with_pidfd in [true, false] {
         let mut child = Idle::start();
-        let mut process = Process::hold(child.pid(), proc()).unwrap();
+        let mut process = Process::hold(child.pid(), None, proc()).unwrap();
         if !with_pidfd {
             process.exit = None;
         }
@@ -67,20 +67,23 @@ async fn a_process_that_is_gone_cannot_be_held() {
     let child = Idle::start();
     let pid = child.pid();
     drop(child);
-    assert!(matches!(Process::hold(pid, proc()), Err(ProcessError::Ended)));
+    assert!(matches!(
+        Process::hold(pid, None, proc()),
+        Err(ProcessError::Ended)
+    ));
 }
 
 #[tokio::test]
 async fn a_process_of_another_start_or_owner_is_another() {
     let child = Idle::start();
-    let mut process = Process::hold(child.pid(), proc()).unwrap();
+    let mut process = Process::hold(child.pid(), None, proc()).unwrap();
     process.owner.uid += 1;
     assert!(matches!(process.recheck(), Err(ProcessError::OtherOwner)));
-    let this = Process::hold(rustix::process::getpid(), proc()).unwrap();
+    let this = Process::hold(rustix::process::getpid(), None, proc()).unwrap();
     process.start = this.start;
     // Started within one clock tick of this test program they could not be told apart, and the
     // descriptors still would.
-    if Process::hold(child.pid(), proc()).unwrap().start != this.start {
+    if Process::hold(child.pid(), None, proc()).unwrap().start != this.start {
         assert!(matches!(process.recheck(), Err(ProcessError::OtherProcess)));
     }
 }
@@ -96,7 +99,7 @@ async fn its_executable_and_mounts_are_files_by_number() {
     std::fs::copy(sleep, &one).unwrap();
     std::fs::copy(sleep, &two).unwrap();
     let child = Idle::of(&one);
-    let process = Process::hold(child.pid(), proc()).unwrap();
+    let process = Process::hold(child.pid(), None, proc()).unwrap();
     assert_eq!(process.executable().unwrap(), FileId::of_path(&one).unwrap());
     assert_ne!(process.executable().unwrap(), FileId::of_path(&two).unwrap());
     assert_eq!(
@@ -118,4 +121,18 @@ fn a_table_must_show_processes_as_we_count_them() {
     assert!(refused.ends_with("give the pod hostPID"), "{refused}");
     std::fs::write(&status, "Name:\tx\n").unwrap();
     assert!(check_table(dir.path()).is_err());
+}
+
+#[tokio::test]
+async fn a_number_that_is_another_process_s_by_now_is_not_taken_for_the_process_meant() {
+    let mut meant = Idle::start();
+    let pidfd = || rustix::process::pidfd_open(meant.pid(), PidfdFlags::empty()).unwrap();
+    let (before, after) = (pidfd(), pidfd());
+    let held = Process::hold(meant.pid(), Some(before), proc()).unwrap();
+    held.recheck().unwrap();
+    meant.kill();
+    held.ended().await;
+    let other = Idle::start();
+    let refused = Process::hold(other.pid(), Some(after), proc());
+    assert!(matches!(refused, Err(ProcessError::Ended)), "{refused:?}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// How many there are of each.
 #[derive(Debug)]
-pub(super) struct Counts<K>(BTreeMap<K, usize>);
+pub(crate) struct Counts<K>(BTreeMap<K, usize>);
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
@@ -14,14 +14,14 @@ impl<K> Default for Counts<K> {
 
 impl<K: Ord> Counts<K> {
     /// Adds one, unless there are as many as there may be.
-    pub(super) fn add(&mut self, key: K, most: usize) -> bool {
+    pub(crate) fn add(&mut self, key: K, most: usize) -> bool {
         let count = self.0.entry(key).or_default();
         let room = *count < most;
         *count += usize::from(room);
         room
     }
 
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         if let Some(count) = self.0.get_mut(key) {
             *count = count.saturating_sub(1);
             if *count == 0 {

@@ -44,6 +44,25 @@ fn said(view: &View, first: Instant, now: Instant) -> String {
 }
 
 #[test]
+fn a_pod_that_was_here_and_is_gone_is_denied_without_a_wait_until_it_is_forgotten() {
+    let start = Instant::now();
+    let mut view = view(vec![pod()], Some(start));
+    let domain = "cluster.local".parse().unwrap();
+    let index = Arc::make_mut(&mut view.index);
+    index.apply(Event::Deleted(container().pod), &domain);
+    assert_eq!(said(&view, start, start), "never pod_ended");
+    let index = Arc::make_mut(&mut view.index);
+    for n in 0..2_000 {
+        let mut other = pod();
+        other.uid = PodUid::parse(&format!("00000000-0000-4000-8000-{n:012x}")).unwrap();
+        let uid = other.uid;
+        index.apply(Event::Applied(other), &domain);
+        index.apply(Event::Deleted(uid), &domain);
+    }
+    assert_eq!(said(&view, start, start), "not yet pod_unseen");
+}
+
+#[test]
 fn the_three_answers_are_never_mixed() {
     let start = Instant::now();
     let (early, due, late) = (start + PATIENCE / 2, start + PATIENCE, start + 2 * PATIENCE);

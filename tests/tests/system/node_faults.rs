@@ -1,0 +1,346 @@
+//! A node under faults: whatever is away, in whatever order it comes back, no workload loses a valid
+//! SVID, and none keeps what it should not have.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use signet_certs::UnixTime;
+use signet_devcluster::{Fault, FaultScope, Options};
+use signet_tests::churn::{Churn, NAMESPACE};
+use signet_tests::cluster::Cluster;
+use signet_tests::follower::{Follower, read};
+use signet_tests::node::{Node, Pod};
+use signet_tests::nodes::trusting;
+use signet_tests::process::resident;
+use signet_tests::wait::{SOON, until};
+use tokio::time::Instant;
+use tonic::Code;
+
+/// Half a minute, so that half of it passes in a test.
+const TTL: &str = "30s";
+const HALF_TTL: Duration = Duration::from_secs(15);
+
+/// A pod of an account of its own, by its number, and a workload in it.
+fn workload(node: &Node, number: u32) -> (Pod, Follower) {
+    let account = format!("account-{number}");
+    let pod = node.run(("shop", &account), &format!("pod-{number}"));
+    let follower = Follower::start(node.guest(&pod), &pod.id());
+    (pod, follower)
+}
+
+fn workloads(node: &Node, count: u32) -> Vec<(Pod, Follower)> {
+    (0..count).map(|number| workload(node, number)).collect()
+}
+
+async fn serials(all: &[(Pod, Follower)]) -> Vec<String> {
+    let mut serials = Vec::new();
+    for (_, follower) in all {
+        serials.push(follower.serial().await);
+    }
+    serials
+}
+
+/// Waits until each has another SVID than it had, and was never without one.
+async fn renewed(all: &[(Pod, Follower)], before: &[String], deadline: Duration) {
+    for ((_, follower), serial) in all.iter().zip(before) {
+        follower.renewed(serial, deadline).await;
+    }
+}
+
+/// Waits until the renewal of every one of these was tried and came to nothing; all are served still.
+async fn renewals_fail(node: &Node, all: &[(Pod, Follower)]) {
+    until("every renewal to fail", HALF_TTL * 2, async || {
+        let page = node.agent.admin().get("/v1/svids").await;
+        let svids = page["svids"].as_array().unwrap();
+        let failed = |id: &Value| {
+            svids
+                .iter()
+                .any(|s| s["spiffe_id"] == *id && s["last_failure"].is_object())
+        };
+        all.iter().for_each(|(_, follower)| follower.assert_undisturbed());
+        all.iter().all(|(pod, _)| failed(&pod.id().into()))
+    })
+    .await;
+}
+
+/// What connects now gets the SVID that the others have.
+async fn served_on(node: &Node, all: &[(Pod, Follower)]) {
+    for (pod, follower) in all {
+        let svid = read(&node.guest(pod).x509().await.unwrap(), UnixTime::now()).unwrap();
+        let last = follower.heard().last.unwrap();
+        assert_eq!(svid.chain().serial(), last.serial());
+    }
+}
+
+async fn value(node: &Node, name: &str, labels: &[(&str, &str)]) -> f64 {
+    node.agent.scrape().await.value(name, labels)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_answers_nobody_stops_neither_service_nor_renewal() {
+    let node = Node::start(TTL).await;
+    let all = workloads(&node, 6);
+    let before = serials(&all).await;
+    // The watches that run say nothing more and nothing less; the CA believes its own for five minutes.
+    node.cluster.api.set_fault(FaultScope::AllRequests, Fault::Hang);
+    served_on(&node, &all).await;
+    renewed(&all, &before, HALF_TTL * 2).await;
+    all.iter().for_each(|(_, follower)| follower.assert_undisturbed());
+    assert!(value(&node, "signet_agent_svids_withdrawn_total", &[]).await < 0.5);
+    node.cluster.api.clear_fault(FaultScope::AllRequests);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_server_renewals_wait_for_it_and_are_made_in_time() {
+    let node = Node::start(TTL).await;
+    let all = workloads(&node, 6);
+    let before = serials(&all).await;
+    let api = &node.cluster.api;
+    api.set_fault(FaultScope::AllRequests, Fault::CloseConnection);
+    api.break_watches();
+    renewals_fail(&node, &all).await;
+    served_on(&node, &all).await;
+    assert_eq!(serials(&all).await, before);
+    api.clear_fault(FaultScope::AllRequests);
+    renewed(&all, &before, HALF_TTL).await;
+    all.iter().for_each(|(_, follower)| follower.assert_undisturbed());
+    assert!(value(&node, "signet_agent_svids_withdrawn_total", &[]).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_away_for_more_than_half_a_life_costs_nobody_an_svid() {
+    let mut node = Node::start(TTL).await;
+    let all = workloads(&node, 20);
+    let before = serials(&all).await;
+    let since = Instant::now();
+    node.ca.process.kill();
+    renewals_fail(&node, &all).await;
+    until("half a life to pass", HALF_TTL * 2, async || {
+        since.elapsed() > HALF_TTL
+    })
+    .await;
+    served_on(&node, &all).await;
+    // A pod that comes meanwhile waits, and is served when the CA is back.
+    let late = workload(&node, 99);
+    until("it to be told to wait", SOON, async || {
+        !late.1.heard().ends.is_empty()
+    })
+    .await;
+    late.1.assert_well();
+    assert_eq!(late.1.heard().messages, 0);
+    node.ca.start_again().await;
+    renewed(&all, &before, HALF_TTL).await;
+    late.1.serial().await;
+    late.1.assert_well();
+    all.iter().for_each(|(_, follower)| follower.assert_undisturbed());
+    assert!(value(&node, "signet_agent_svids_withdrawn_total", &[]).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_svid_that_ended_while_the_ca_was_away_is_served_to_nobody() {
+    let mut node = Node::start("10s").await;
+    let pod = node.run(("shop", "cart"), "cart-0");
+    let guest = node.guest(&pod);
+    let message = guest.x509().await.unwrap();
+    let svid = read(&message, UnixTime::now()).unwrap();
+    node.ca.process.kill();
+    until("the SVID to be taken out", SOON * 2, async || {
+        node.kept(&pod.id()).await.is_none()
+    })
+    .await;
+    assert!(UnixTime::now() >= svid.chain().not_after());
+    let status = guest.x509().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let status = guest.secret("default").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(value(&node, "signet_agent_svids_withdrawn_total", &[]).await > 0.5);
+    node.ca.start_again().await;
+    until("the next", SOON * 2, async || guest.x509().await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_and_ca_may_be_killed_and_come_back_in_any_order() {
+    let mut node = Node::start("1h").await;
+    let all = workloads(&node, 6);
+    for [kill_ca_first, start_ca_first] in [[true, true], [true, false], [false, true], [false, false]] {
+        let before = serials(&all).await;
+        if kill_ca_first {
+            node.ca.process.kill();
+            served_on(&node, &all).await;
+            node.agent.process.kill();
+        } else {
+            node.agent.process.kill();
+            node.ca.process.kill();
+        }
+        if start_ca_first {
+            node.ca.start_again().await;
+            node.spawn_agent();
+        } else {
+            node.spawn_agent();
+            // It answers by now, and cannot know anything.
+            until("the agent to answer", SOON, async || {
+                node.agent.admin().try_get("/v1/status").await.is_ok()
+            })
+            .await;
+            let status = node.guest(&all[0].0).x509().await.unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            node.ca.start_again().await;
+        }
+        renewed(&all, &before, SOON * 2).await;
+    }
+    // The CA alone, while everybody is served.
+    let before = serials(&all).await;
+    let messages: Vec<usize> = all.iter().map(|(_, f)| f.heard().messages).collect();
+    node.ca.process.kill();
+    node.ca.start_again().await;
+    let (pod, late) = workload(&node, 99);
+    late.serial().await;
+    assert_eq!(late.heard().last.unwrap().id().as_str(), pod.id());
+    assert_eq!(serials(&all).await, before);
+    let after: Vec<usize> = all.iter().map(|(_, f)| f.heard().messages).collect();
+    assert_eq!(messages, after, "nobody heard of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gap_in_the_watch_hid_is_made_good_for_those_who_came_and_those_who_went() {
+    let cluster = Cluster::with(Options {
+        history: 64,
+        ..Options::default()
+    });
+    let ca = trusting(&cluster).set("min_svid_ttl", "10s");
+    let node = Node::on(cluster, ca, |agent| agent.set("svid_ttl", "1h")).await;
+    let mut all = workloads(&node, 8);
+    serials(&all).await;
+    let api = &node.cluster.api;
+    for scope in [FaultScope::Watches, FaultScope::Pods] {
+        api.set_fault(scope, Fault::InternalError);
+    }
+    api.break_watches();
+    until("the agent to lose its watch", SOON, async || {
+        let labels = [("reason", "start")];
+        value(&node, "signet_agent_pod_watch_failures_total", &labels).await > 0.5
+    })
+    .await;
+    let mut gone = all.split_off(4);
+    for (pod, _) in &gone {
+        node.delete(pod);
+    }
+    // One of them is replaced under its name, and much else happens: more than the API server remembers.
+    let replaced = gone.pop().unwrap();
+    let account = replaced.0.account.clone();
+    let successor = node.run(("shop", &account), &replaced.0.name);
+    let churn = Churn {
+        rate: 500,
+        time: Duration::from_secs(1),
+        living: 1,
+        accounts: 5,
+    };
+    churn.prepare(&node.cluster);
+    churn.run(&node.cluster, |_, _| {}).await;
+    let came = workload(&node, 99);
+    // What is known stays in use, and what is not known is not denied.
+    served_on(&node, &all).await;
+    until("it to be told to wait", SOON, async || {
+        !came.1.heard().ends.is_empty()
+    })
+    .await;
+    came.1.assert_well();
+    for (_, follower) in &gone {
+        follower.assert_undisturbed();
+    }
+    for scope in [FaultScope::Watches, FaultScope::Pods] {
+        api.clear_fault(scope);
+    }
+    for (_, follower) in gone.iter().chain([&replaced]) {
+        follower.denied().await;
+    }
+    came.1.serial().await;
+    let heir = Follower::start(node.guest(&successor), &successor.id());
+    heir.serial().await;
+    for (_, follower) in all.iter().chain([&came]) {
+        follower.assert_well();
+    }
+    all.iter().for_each(|(_, follower)| follower.assert_undisturbed());
+    // The agent's pod, the four that stayed, the successor and the newcomer.
+    node.wait_pods(7).await;
+    let ca = node.ca.scrape().await;
+    assert!(ca.outcome("signet_ca_pod_watches_total", "expired") >= 1);
+}
+
+/// Follows every so many pods of a churn, and is told what each is told.
+struct Visits<'a> {
+    node: &'a Node,
+    every: u32,
+    under_way: Vec<Follower>,
+}
+
+impl Visits<'_> {
+    fn see(&mut self, number: u32, pod: &Pod) {
+        if number.is_multiple_of(self.every) {
+            let guest = self.node.guest(pod);
+            self.under_way.push(Follower::start(guest, &pod.id()));
+        }
+    }
+
+    /// Every pod is gone: so is everything its process had. Answers how many had an SVID by then.
+    async fn end(self) -> usize {
+        let mut served = 0;
+        for follower in &self.under_way {
+            let heard = follower.heard();
+            assert!(heard.faults.is_empty(), "{heard:?}");
+            follower.denied().await;
+            served += usize::from(follower.heard().svids > 0);
+        }
+        served
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_pods_a_second_disturb_nobody_and_leave_nothing_behind() {
+    let node = Node::start(TTL).await;
+    let all = workloads(&node, 20);
+    let before = serials(&all).await;
+    let churn = Churn {
+        rate: 200,
+        time: Duration::from_secs(5),
+        living: 200,
+        accounts: 100,
+    };
+    churn.prepare(&node.cluster);
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let mut visits = Visits {
+            node: &node,
+            every: 50,
+            under_way: Vec::new(),
+        };
+        let churned = churn
+            .run(&node.cluster, |number, pod| visits.see(number, pod))
+            .await;
+        assert_eq!(churned.pods, 1_000);
+        let (asked, served) = (visits.under_way.len(), visits.end().await);
+        assert!(
+            served * 2 > asked,
+            "{served} of {asked} were served in their second"
+        );
+        node.wait_pods(21).await;
+        sizes.push([node.agent.process.pid(), node.ca.process.pid()].map(resident));
+    }
+    renewed(&all, &before, HALF_TTL * 2).await;
+    all.iter().for_each(|(_, follower)| follower.assert_undisturbed());
+    until("the CA to forget them", SOON, async || {
+        (node.ca.scrape().await.value("signet_ca_pods_indexed", &[]) - 21.0).abs() < 0.5
+    })
+    .await;
+    // The first round makes room for everything that lives at once; the others find it there.
+    for process in 0..2 {
+        let (first, last) = (sizes[0][process], sizes[2][process]);
+        assert!(last < first * 1.2 + 8.0, "{first} MiB grew to {last}: {sizes:?}");
+    }
+    // Nothing of those who came and went is kept but for the linger.
+    let page = node.agent.admin().get("/v1/workloads").await;
+    for row in page["workloads"].as_array().unwrap() {
+        let churned = row["account"].as_str().unwrap_or_default().starts_with(NAMESPACE);
+        assert!(!churned || row["state"] == "lingering", "{row}");
+    }
+}
