@@ -39,7 +39,7 @@ pub mod stat;
 pub mod unix;
 pub mod workload;
 
-pub use peer::{Peer, PeerError};
+pub use peer::{Peer, PeerError, Share};
 pub use workload::{Entitlement, PodRef, Subject, Wanted, WantedBy, Workload};
 
 /// Why a process gets nothing. The texts are for the process itself and tell it no more than its own facts.

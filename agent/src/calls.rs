@@ -1,4 +1,5 @@
-//! Calls under way on the workload socket, of whatever service: so many in all, so many of one process.
+//! Calls under way on the workload socket, of whatever service: so many in all, so many of one process or
+//! pod.
 //!
 //! A connection carries many, and each may wait, or be held open, before anything is known of who makes
 //! it. What the services count of their own comes on top.
@@ -16,7 +17,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::attest::Peer;
+use crate::attest::{Peer, Share};
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use crate::sds::streams::counts::Counts;
@@ -24,7 +25,7 @@ use crate::sds::streams::{MAX_STREAMS, MAX_STREAMS_PER_WORKLOAD};
 
 /// Most calls at once: all streams that are served, and room for calls that are answered once.
 const MAX_CALLS: usize = MAX_STREAMS + 4_096;
-/// Most of one process, likewise.
+/// Most of one process, or of one pod with all its processes, likewise.
 const MAX_CALLS_OF_ONE: usize = MAX_STREAMS_PER_WORKLOAD + 512;
 
 /// The bound. Clones share it.
@@ -42,8 +43,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Table {
     all: usize,
-    of_one: Counts<i32>,
-    quiet: Quiet<i32>,
+    of_one: Counts<Share>,
+    quiet: Quiet<Share>,
 }
 
 impl Calls {
@@ -62,19 +63,25 @@ impl Calls {
         }))
     }
 
-    /// A place for a call of the process `pid`; none, counted and logged, where a bound is reached.
-    fn take(&self, pid: i32) -> Option<Place> {
+    /// A place for a call of `peer`; none, counted and logged, where a bound is reached.
+    fn take(&self, peer: Option<&Peer>) -> Option<Place> {
+        let share = peer.map_or(Share::Process(0), Peer::share);
         let mut table = self.0.lock();
-        if table.all < self.0.most && table.of_one.add(pid, self.0.most_of_one) {
+        if table.all < self.0.most && table.of_one.add(share, self.0.most_of_one) {
             table.all += 1;
             let calls = Arc::clone(&self.0);
-            return Some(Place { calls, pid });
+            return Some(Place { calls, share });
         }
-        let may_log = table.quiet.may_log(pid, Instant::now());
+        let may_log = table.quiet.may_log(share, Instant::now());
         drop(table);
         self.0.metrics.calls_turned_away.inc();
         if may_log {
-            tracing::warn!(pid, most = self.0.most_of_one, "call turned away: too many are under way");
+            let pid = peer.and_then(Peer::pid);
+            tracing::warn!(
+                pid,
+                most = self.0.most_of_one,
+                "call turned away: too many are under way"
+            );
         }
         None
     }
@@ -90,14 +97,14 @@ impl Inner {
 #[derive(Debug)]
 struct Place {
     calls: Arc<Inner>,
-    pid: i32,
+    share: Share,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.calls.lock();
         table.all = table.all.saturating_sub(1);
-        table.of_one.remove(&self.pid);
+        table.of_one.remove(&self.share);
     }
 }
 
@@ -131,9 +138,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let pid = request.extensions().get::<Peer>().and_then(Peer::pid);
-        let Some(place) = self.calls.take(pid.unwrap_or_default()) else {
-            let text = "too many calls of this process, or of this node, are under way; try again shortly";
+        let Some(place) = self.calls.take(request.extensions().get::<Peer>()) else {
+            let text = "too many calls of this workload, or of this node, are under way; try again shortly";
             return futures::future::ready(Ok(Status::unavailable(text).into_http())).boxed();
         };
         let answer = self.inner.call(request);
@@ -156,23 +162,35 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::attest::cgroup::PodUid;
 
-    #[test]
-    fn calls_are_bounded_in_all_and_of_one_process_and_places_come_back() {
+    fn peer(pod: Option<&str>) -> Peer {
+        let (accepted, _) = tokio::net::UnixStream::pair().unwrap();
+        let peer = Peer::by_credentials(&accepted).unwrap();
+        peer.seen_in(pod.map(|uid| PodUid::parse(uid).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn calls_are_bounded_in_all_and_of_one_pod_and_places_come_back() {
         let metrics = Metrics::default();
         let calls = Calls::bounded(3, 2, metrics.clone());
-        let mut held: Vec<Place> = [7, 7, 8].map(|pid| calls.take(pid).unwrap()).into();
-        assert!(calls.take(9).is_none(), "three in all");
-        held.pop();
-        assert!(calls.take(7).is_none(), "two of one");
+        let pod = peer(Some("2fc932ce-fdcc-454b-97bd-aadfdeb4c340"));
+        let take = |peer: &Peer| calls.take(Some(peer));
+        let mut held = vec![take(&pod).unwrap(), take(&pod).unwrap()];
+        assert!(take(&pod).is_none(), "two of one");
+        held.push(take(&peer(None)).unwrap());
+        assert!(take(&peer(None)).is_none(), "three in all");
         assert_eq!(metrics.calls_turned_away.get(), 2);
         held.clear();
-        assert!(calls.take(7).is_some());
+        assert!(take(&pod).is_some());
     }
 
     #[tokio::test]
     async fn a_call_keeps_its_place_until_its_answer_is_gone() {
-        let answering = service_fn(async |_: Request<Body>| Ok(Response::new(Body::empty())));
+        let answering = service_fn(async |_: Request<Body>| {
+            let body = http_body_util::Full::new(bytes::Bytes::from_static(b"x"));
+            Ok(Response::new(Body::new(body)))
+        });
         let service = Calls::bounded(1, 1, Metrics::default()).layer(answering);
         let call = || service.clone().oneshot(Request::new(Body::empty()));
         let first = call().await.unwrap();

@@ -133,7 +133,10 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
     let services = services(&shared, &shelves, &streams, ca)?;
     serve(
         workload_socket,
-        (Doorkeeper::new(attestor, metrics.clone()), Calls::new(metrics.clone())),
+        (
+            Doorkeeper::new(attestor, metrics.clone()),
+            Calls::new(metrics.clone()),
+        ),
         services,
         tasks,
     );
@@ -266,12 +269,7 @@ fn pages(
     }
 }
 
-fn serve(
-    socket: BoundSocket,
-    (doorkeeper, calls): (Doorkeeper, Calls),
-    services: Routes,
-    tasks: &Tasks,
-) {
+fn serve(socket: BoundSocket, (doorkeeper, calls): (Doorkeeper, Calls), services: Routes, tasks: &Tasks) {
     let token = tasks.token();
     let essential = tasks.essential("workload socket");
     tasks.spawn(async move {

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tonic::transport::server::Connected;
 
-use crate::attest::{Attestor, Peer, PeerError};
+use crate::attest::{Attestor, Peer, PeerError, Share};
 use crate::authority::Lenient;
 use crate::guarded::Guarded;
 use crate::metrics::Metrics;
@@ -22,8 +22,8 @@ use crate::quiet::Quiet;
 pub const MAX_CONNECTIONS: usize = 4_096;
 /// Most of one user: all pods together may run as one, but a user who is not root leaves places to others.
 const MAX_PER_UID: usize = 3_072;
-/// Most of one process. An Envoy has one for each secret at most.
-const MAX_PER_PID: usize = 1_024;
+/// Most of one process, or of one pod with all its processes. An Envoy has one for each secret at most.
+const MAX_PER_SHARE: usize = 1_024;
 /// Wait after a failed accept; out of descriptors is the usual reason.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,7 +35,7 @@ pub type Admitted = Lenient<Preface<Guarded<Seat>>>;
 struct Places {
     taken: usize,
     of_uid: BTreeMap<u32, usize>,
-    of_pid: BTreeMap<i32, usize>,
+    of_share: BTreeMap<Share, usize>,
 }
 
 /// Whose connection it is, and one of [`MAX_CONNECTIONS`] places, given back on drop.
@@ -51,7 +51,7 @@ impl Drop for Seat {
         let mut places = lock(&self.places);
         places.taken = places.taken.saturating_sub(1);
         leave(&mut places.of_uid, &self.peer.uid());
-        leave(&mut places.of_pid, &self.peer.pid().unwrap_or_default());
+        leave(&mut places.of_share, &self.peer.share());
         drop(places);
         self.metrics.connections_open.dec();
     }
@@ -72,13 +72,13 @@ fn leave<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 
 impl Places {
     /// Takes a place, or says which bound is reached.
-    fn take(&mut self, uid: u32, pid: i32) -> Result<(), usize> {
+    fn take(&mut self, uid: u32, share: Share) -> Result<(), usize> {
         let of_uid = self.of_uid.get(&uid).copied().unwrap_or_default();
-        let of_pid = self.of_pid.get(&pid).copied().unwrap_or_default();
+        let of_share = self.of_share.get(&share).copied().unwrap_or_default();
         for (count, most) in [
             (self.taken, MAX_CONNECTIONS),
             (of_uid, MAX_PER_UID),
-            (of_pid, MAX_PER_PID),
+            (of_share, MAX_PER_SHARE),
         ] {
             if count >= most {
                 return Err(most);
@@ -86,7 +86,7 @@ impl Places {
         }
         self.taken += 1;
         self.of_uid.insert(uid, of_uid + 1);
-        self.of_pid.insert(pid, of_pid + 1);
+        self.of_share.insert(share, of_share + 1);
         Ok(())
     }
 }
@@ -122,7 +122,7 @@ impl Doorkeeper {
             }
         };
         let pid = peer.pid();
-        let taken = lock(&self.places).take(peer.uid(), pid.unwrap_or_default());
+        let taken = lock(&self.places).take(peer.uid(), peer.share());
         if let Err(most) = taken {
             Metrics::count(&self.metrics.connections, "too_many");
             if self.quiet.may_log((uid, "too_many"), Instant::now()) {
@@ -198,20 +198,24 @@ mod tests {
     #[test]
     fn places_are_bounded_in_all_of_one_user_and_of_one_process() {
         let mut places = Places::default();
-        for _ in 0..MAX_PER_PID {
-            assert_eq!(places.take(0, 7), Ok(()));
+        for _ in 0..MAX_PER_SHARE {
+            assert_eq!(places.take(0, Share::Process(7)), Ok(()));
         }
-        assert_eq!(places.take(0, 7), Err(MAX_PER_PID));
+        assert_eq!(places.take(0, Share::Process(7)), Err(MAX_PER_SHARE));
         let mut pid = 100;
-        while places.take(0, pid).is_ok() {
+        while places.take(0, Share::Process(pid)).is_ok() {
             pid += 1;
         }
         assert_eq!(places.of_uid.get(&0), Some(&MAX_PER_UID));
-        assert_eq!(places.take(0, pid), Err(MAX_PER_UID), "others keep their places");
-        while places.take(1, pid).is_ok() {
+        assert_eq!(
+            places.take(0, Share::Process(pid)),
+            Err(MAX_PER_UID),
+            "others keep their places"
+        );
+        while places.take(1, Share::Process(pid)).is_ok() {
             pid += 1;
         }
         assert_eq!(places.taken, MAX_CONNECTIONS);
-        assert_eq!(places.take(2, pid), Err(MAX_CONNECTIONS));
+        assert_eq!(places.take(2, Share::Process(pid)), Err(MAX_CONNECTIONS));
     }
 }

@@ -85,6 +85,8 @@ pub struct WebFiles {
     certificate: FollowedFile,
     key: FollowedFile,
     last: Option<(Vec<u8>, zeroize::Zeroizing<Vec<u8>>)>,
+    /// Since a pair was made of them.
+    changed: bool,
 }
 
 impl IdentitySource for WebIdentity {
@@ -103,6 +105,7 @@ impl WebIdentity {
             certificate: FollowedFile::new(certificate, MAX_FILE_BYTES),
             key: FollowedFile::new(key, MAX_FILE_BYTES),
             last: None,
+            changed: false,
         };
         let first = files.poll()?;
         let path = files.certificate.path().to_owned();
@@ -146,18 +149,57 @@ impl WebFiles {
     /// A new pair, when either file changed. The two are not replaced in one instant: a pair that does not
     /// fit is looked at again with the next change.
     fn poll(&mut self) -> Result<Option<CertifiedKey>, WebIdentityError> {
-        let (certificate, key) = (self.certificate.poll()?, self.key.poll()?);
-        if certificate.is_none() && key.is_none() {
+        let (certificate, key) = (self.certificate.poll(), self.key.poll());
+        let (mut last_certificate, mut last_key) = self.last.take().unwrap_or_default();
+        // A file tells of a change once: what one says is kept although the other cannot be read now.
+        if let Ok(Some(new)) = &certificate {
+            last_certificate = new.to_vec();
+            self.changed = true;
+        }
+        let key = key.map(|new| {
+            if let Some(new) = new {
+                last_key = new;
+                self.changed = true;
+            }
+        });
+        let (last_certificate, last_key) = self.last.insert((last_certificate, last_key));
+        certificate?;
+        key?;
+        if !std::mem::take(&mut self.changed) {
             return Ok(None);
         }
-        let (old_certificate, old_key) = self.last.take().unwrap_or_default();
-        let certificate = certificate.map_or(old_certificate, |new| new.to_vec());
-        let key = key.unwrap_or(old_key);
-        let made = web_identity(&certificate, &key);
-        self.last = Some((certificate, key));
+        let made = web_identity(last_certificate, last_key);
         made.map(Some).map_err(|fault| WebIdentityError::Certificate {
             path: self.certificate.path().to_owned(),
             fault,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_came_while_the_key_could_not_be_read_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+        let write = |name: &str| {
+            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+            (made.cert.der().clone(), made.signing_key.serialize_pem())
+        };
+        let (_, first_key) = write("first.test");
+        std::fs::write(&key, first_key).unwrap();
+        let (_, mut files) = WebIdentity::open(certificate.clone(), key.clone()).unwrap();
+        assert!(files.poll().unwrap().is_none());
+
+        std::fs::remove_file(&key).unwrap();
+        let (second, second_key) = write("second.test");
+        assert!(files.poll().is_err());
+        std::fs::write(&key, second_key).unwrap();
+        let served = files.poll().unwrap().unwrap();
+        assert_eq!(served.cert.first(), Some(&second));
+        assert!(files.poll().unwrap().is_none());
     }
 }

@@ -15,8 +15,8 @@ use signet_runtime::logs::LogFormat;
 
 use trust::RawTrust;
 pub use trust::{
-    BundleEndpoint, EndpointProfile, Federated, ForeignSource, JwtSettings, RawEndpoint, RawFederated, RawJwt,
-    TrustSettings,
+    BundleEndpoint, EndpointProfile, Federated, ForeignSource, JwtSettings, RawEndpoint, RawFederated,
+    RawJwt, TrustSettings,
 };
 
 /// Shortest life that may be configured; below it renewal and clock skew leave nothing.

@@ -4,7 +4,7 @@
 pub mod file;
 pub mod secret;
 
-use signet_certs::TrustDomain;
+use signet_certs::{TrustBundle, TrustDomain, UnixTime};
 use tokio::sync::mpsc;
 
 use crate::federation::stored;
@@ -33,6 +33,18 @@ pub enum StoreError {
         /// What it said.
         fault: Box<kube::Error>,
     },
+    /// Foreign bundles would take room that our own state needs.
+    #[error(
+        "{place}: foreign bundles would have {bytes} bytes, at most {most} are kept; end a relationship, or ask its operator to publish fewer keys"
+    )]
+    ForeignTooLarge {
+        /// The Secret.
+        place: String,
+        /// What they would have.
+        bytes: usize,
+        /// What they may have.
+        most: usize,
+    },
     /// Somebody else wrote in between. Read again and decide again.
     #[error("{place} was changed by another process in the meantime")]
     Conflict {
@@ -51,7 +63,7 @@ impl StoreError {
                 _ => true,
             },
             Self::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
-            Self::State { .. } | Self::Conflict { .. } => false,
+            Self::State { .. } | Self::ForeignTooLarge { .. } | Self::Conflict { .. } => false,
         }
     }
 }
@@ -123,15 +135,29 @@ impl Store {
         }
     }
 
-    /// Stores a foreign bundle in place of its domain's.
+    /// Stores a foreign bundle in place of its domain's. Says no where a newer one lies there: another
+    /// replica was faster (I5).
     ///
     /// # Errors
     /// A [`StoreError`].
-    pub async fn store_foreign(&self, foreign: &TrustDomain, json: &[u8]) -> Result<(), StoreError> {
-        let place = stored::place_of(foreign);
+    pub async fn store_foreign(&self, foreign: &TrustBundle, now: UnixTime) -> Result<bool, StoreError> {
+        let domain = foreign.trust_domain();
+        let (place, json) = (stored::place_of(domain), stored::write(foreign, now));
+        let superseded = |old: &[u8]| stored::is_newer(old, domain, foreign.sequence());
         match self {
-            Self::File(store) => store.store_foreign(&place, json),
-            Self::Secret(store) => store.change_foreign(|data| data.set(&place, json)).await,
+            Self::File(store) => {
+                if store.load_foreign(&place)?.is_some_and(|old| superseded(&old)) {
+                    return Ok(false);
+                }
+                store.store_foreign(&place, &json).map(|()| true)
+            }
+            Self::Secret(store) => {
+                store
+                    .change_foreign(|data| {
+                        !data.get(&place).is_some_and(superseded) && data.set(&place, &json)
+                    })
+                    .await
+            }
         }
     }
 
@@ -143,7 +169,7 @@ impl Store {
         let kept: Vec<String> = kept.iter().map(stored::place_of).collect();
         match self {
             Self::File(store) => store.keep_foreign(&kept),
-            Self::Secret(store) => store.change_foreign(|data| data.keep(&kept)).await,
+            Self::Secret(store) => store.change_foreign(|data| data.keep(&kept)).await.map(|_| ()),
         }
     }
 
@@ -184,5 +210,23 @@ mod tests {
         assert!(io(std::io::ErrorKind::TimedOut).is_transient());
         assert!(!api(403).is_transient() && !api(409).is_transient());
         assert!(!io(std::io::ErrorKind::PermissionDenied).is_transient());
+    }
+
+    #[tokio::test]
+    async fn an_older_foreign_bundle_never_takes_the_place_of_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::File(file::FileStore::open(dir.path()).unwrap());
+        let domain: TrustDomain = "b.test".parse().unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+        let at = |sequence| TrustBundle::new(domain.clone(), Vec::new(), sequence).unwrap();
+        for (sequence, stored) in [(7, true), (6, false), (7, true), (8, true)] {
+            assert_eq!(
+                store.store_foreign(&at(sequence), now).await.unwrap(),
+                stored,
+                "{sequence}"
+            );
+        }
+        let kept = store.load_foreign(&domain).await.unwrap().unwrap();
+        assert_eq!(stored::read(&kept, &domain).unwrap().sequence(), 8);
     }
 }

@@ -14,7 +14,7 @@ use crate::authority::Authority;
 use crate::der::nest;
 use crate::issue::{END_OF_TIME, IssueError, LeafProfile};
 use crate::key::{KeyError, KeyKind, PublicKey};
-use crate::serial::{SERIAL_BYTES, Serial, Serials};
+use crate::serial::{Serial, Serials};
 
 const SEQUENCE: u8 = 0x30;
 const OCTETS: u8 = 0x04;
@@ -132,8 +132,7 @@ fn to_be_signed(
     }
     nest(out, SEQUENCE, |out| {
         out.extend_from_slice(VERSION);
-        out.extend_from_slice(&[0x02, SERIAL_BYTES as u8]);
-        out.extend_from_slice(serial);
+        nest(out, 0x02, |out| out.extend_from_slice(serial));
         out.extend_from_slice(common.algorithm);
         out.extend_from_slice(issuer);
         nest(out, SEQUENCE, |out| {

@@ -213,4 +213,31 @@ mod tests {
             IssueRequestError::MetadataTooLarge(3_000)
         );
     }
+    #[test]
+    fn a_framed_answer_is_the_message_behind_its_length() {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use signet_certs::{Authority, LeafProfile, SigningKey, TrustDomain, UnixTime, issue};
+
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let day = Duration::from_secs(86_400);
+        let domain: TrustDomain = "cluster.local".parse().unwrap();
+        let key = || Arc::new(SigningKey::generate().unwrap());
+        let root = Authority::self_signed_root(&domain, key(), 100 * day, now).unwrap();
+        let issuing = root.issue_intermediate(&domain, key(), 10 * day, now).unwrap();
+        let profile = LeafProfile {
+            id: "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap(),
+            ttl: day,
+            min_left: day,
+            dns: Vec::new(),
+        };
+        let chain = issue(&profile, key().public_key(), &issuing, now).unwrap();
+        let roots = vec![root.certificate().clone()];
+        let bundle = TrustBundle::new(domain, roots, 1).unwrap();
+        let frame = respond_in_frame(&chain, &bundle);
+        let message = respond(&chain, &bundle).encode_to_vec();
+        let head = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat();
+        assert_eq!(frame, [head, message].concat());
+    }
 }

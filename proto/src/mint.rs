@@ -77,7 +77,10 @@ mod tests {
             spiffe_id: "spiffe://a/b".into(),
             ..asked(&["a"])
         };
-        assert_eq!(parse(named).unwrap().impersonated.as_deref(), Some("spiffe://a/b"));
+        assert_eq!(
+            parse(named).unwrap().impersonated.as_deref(),
+            Some("spiffe://a/b")
+        );
     }
 
     #[test]
@@ -86,7 +89,10 @@ mod tests {
         for (request, fault) in [
             (asked(&[]), ClaimFault::NoAudience),
             (asked(&["a", ""]), ClaimFault::NoAudience),
-            (asked(&["a"; MAX_AUDIENCES + 1]), ClaimFault::TooManyAudiences(MAX_AUDIENCES + 1)),
+            (
+                asked(&["a"; MAX_AUDIENCES + 1]),
+                ClaimFault::TooManyAudiences(MAX_AUDIENCES + 1),
+            ),
             (asked(&[&long]), ClaimFault::AudienceTooLong(long.len())),
         ] {
             assert_eq!(parse(request), Err(MintRequestError::Audience(fault)));

@@ -23,6 +23,7 @@ use crate::process::{cpu, resident};
 use crate::report::{Row, row};
 use streams::Crowd;
 
+const NAMESPACE: &str = "bench";
 const PODS: usize = 250;
 const ACCOUNTS: usize = 100;
 /// Of these a tenth is the floor between two SVIDs of one identity: the minute at rest.
@@ -61,7 +62,7 @@ pub(crate) async fn measure(rows: &mut Vec<Row>) {
     let guests: Vec<Guest> = pods.iter().map(|pod| node.guest(pod)).collect();
     let mut crowd = Crowd::gather(&pods, &guests).await;
     rows.push(row(
-        format!("node agent resident, {} streams", crowd.len()),
+        "node agent resident, 1,000 streams",
         mib(resident(agent)),
         "",
     ));
@@ -79,7 +80,7 @@ fn account(n: usize) -> String {
 /// The pods, and an SVID for each of their accounts.
 async fn populate(node: &Node, rows: &mut Vec<Row>) -> Vec<Pod> {
     let began = Instant::now();
-    let pods = (0..PODS).map(|n| node.run(("bench", &account(n)), &format!("pod-{n}")));
+    let pods = (0..PODS).map(|n| node.run((NAMESPACE, &account(n)), &format!("pod-{n}")));
     let pods = pods.collect();
     wait_kept(node, ACCOUNTS).await;
     rows.push(row(
@@ -115,7 +116,10 @@ async fn at_rest(node: &Node, rows: &mut Vec<Row>) {
     rows.push(row(
         "node agent CPU per minute at rest",
         format!("{used:?}"),
-        format!("{:.2} % of a core", 100.0 * used.as_secs_f64() / REST.as_secs_f64()),
+        format!(
+            "{:.2} % of a core",
+            100.0 * used.as_secs_f64() / REST.as_secs_f64()
+        ),
     ));
 }
 
@@ -125,7 +129,7 @@ async fn fan_out(node: &Node, crowd: &mut Crowd, rows: &mut Vec<Row>) {
     let admin = node.agent.admin();
     let mut times = Vec::new();
     for n in 0..ACCOUNTS {
-        let id = signet_tests::nodes::identity("bench", &account(n));
+        let id = signet_tests::nodes::identity(NAMESPACE, &account(n));
         let (asked, body) = (Instant::now(), json!({"spiffe_id": id}));
         let (answer, came) = tokio::join!(admin.post("/v1/svids/rotate", &body), crowd.renewed(&id));
         answer.expect("a rotation");
@@ -159,12 +163,19 @@ async fn calls(node: &Node, guests: &[Guest], rows: &mut Vec<Row>) {
             calls
         })
     });
-    let calls: u64 = join_all(callers).await.into_iter().map(|c| c.expect("a caller")).sum();
+    let calls: u64 = join_all(callers)
+        .await
+        .into_iter()
+        .map(|c| c.expect("a caller"))
+        .sum();
     let used = cpu(agent) - before;
     rows.push(row(
         "FetchX509SVID to its first message",
         format!("{:.0} calls/s/core", super::as_f64(calls) / used.as_secs_f64()),
-        format!("{:.0}/s in all", super::as_f64(calls) / began.elapsed().as_secs_f64()),
+        format!(
+            "{:.0}/s in all",
+            super::as_f64(calls) / began.elapsed().as_secs_f64()
+        ),
     ));
 }
 
@@ -175,7 +186,7 @@ async fn arrivals(node: &Node, rows: &mut Vec<Row>) {
         let mut times = Vec::new();
         for n in 0..ARRIVALS {
             let account = if new { format!("new-{n}") } else { account(n) };
-            times.push(arrive(node, account, format!("arrival-{new}-{n}")).await);
+            times.push(arrive(node, &account, &format!("arrival-{new}-{n}")).await);
         }
         rows.push(row(
             format!("pod to usable SVID, {what}"),
@@ -183,8 +194,8 @@ async fn arrivals(node: &Node, rows: &mut Vec<Row>) {
             "bound 500 ms",
         ));
     }
-    let at_once = (0..CROWD).map(|n| arrive(node, format!("crowd-{n}"), format!("crowd-{n}")));
-    let times = join_all(at_once).await;
+    let names: Vec<String> = (0..CROWD).map(|n| format!("crowd-{n}")).collect();
+    let times = join_all(names.iter().map(|name| arrive(node, name, name))).await;
     rows.push(row(
         format!("pod to usable SVID, {CROWD} new accounts at once"),
         quantiles(times),
@@ -192,12 +203,12 @@ async fn arrivals(node: &Node, rows: &mut Vec<Row>) {
     ));
 }
 
-async fn arrive(node: &Node, account: String, name: String) -> Duration {
-    let of = ("arrivals", account.as_str());
+async fn arrive(node: &Node, account: &str, name: &str) -> Duration {
+    let of = (NAMESPACE, account);
     node::account(&node.cluster, of);
     let guest = node.guest_in("0::/\n");
     let began = Instant::now();
-    let pod = node.run(of, &name);
+    let pod = node.run(of, name);
     node.table.show(guest.pid(), &cgroup(&pod.uid, &pod.container));
     guest.x509().await.expect("an SVID");
     let took = began.elapsed();

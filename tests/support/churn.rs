@@ -65,7 +65,7 @@ impl Churn {
             let name = format!("pod-{number}");
             let account = self.account(number);
             let containers = json!([running("main", &container())]);
-            let pod = node::pod(cluster, (NAMESPACE, &account), &name, containers);
+            let pod = node::pod(cluster, (NAMESPACE, &account), &name, &containers);
             each(number, &pod);
             living.push_back(pod);
             if living.len() > self.living {

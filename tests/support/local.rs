@@ -69,6 +69,7 @@ impl Table {
     /// # Panics
     /// When files cannot be made.
     pub fn show(&self, pid: u32, cgroup: &str) {
+        self.hide(pid);
         let place = self.0.sub(pid.to_string());
         for file in ["stat", "status"] {
             let real = PathBuf::from(format!("/proc/{pid}/{file}"));

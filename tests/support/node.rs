@@ -74,7 +74,7 @@ pub fn account(cluster: &Cluster, (namespace, account): (&str, &str)) {
 /// # Panics
 /// When the cluster refuses.
 #[must_use]
-pub fn pod(cluster: &Cluster, (namespace, account): (&str, &str), name: &str, containers: Value) -> Pod {
+pub fn pod(cluster: &Cluster, (namespace, account): (&str, &str), name: &str, containers: &Value) -> Pod {
     let object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"namespace": namespace, "name": name},
@@ -140,7 +140,7 @@ impl Node {
             cluster,
             NODE_ACCOUNT,
             &name,
-            json!([running("agent", &container())]),
+            &json!([running("agent", &container())]),
         );
         AgentSetup::new(cluster, ca, NODE_ACCOUNT.0, NODE_ACCOUNT.1)
             .await
@@ -155,7 +155,7 @@ impl Node {
     #[must_use]
     pub fn run(&self, of: (&str, &str), name: &str) -> Pod {
         account(&self.cluster, of);
-        pod(&self.cluster, of, name, json!([running("main", &container())]))
+        pod(&self.cluster, of, name, &json!([running("main", &container())]))
     }
 
     /// Takes a pod away, as the kubelet does when nothing of it runs any more.

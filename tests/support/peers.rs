@@ -47,7 +47,9 @@ pub fn envoy() -> Option<PathBuf> {
 pub fn python() -> Option<PathBuf> {
     let found = env("SIGNET_PYTHON").map(PathBuf::from);
     if found.is_none() {
-        skip("no SPIFFE library for Python: SIGNET_PYTHON is not set (scripts/spiffe-python.sh prints what to set it to)");
+        skip(
+            "no SPIFFE library for Python: SIGNET_PYTHON is not set (scripts/spiffe-python.sh prints what to set it to)",
+        );
     }
     found
 }
@@ -57,7 +59,9 @@ pub fn python() -> Option<PathBuf> {
 pub fn go_client() -> Option<PathBuf> {
     let found = env("SIGNET_GO_CLIENT").map(PathBuf::from);
     if found.is_none() {
-        skip("no client on go-spiffe: SIGNET_GO_CLIENT is not set (scripts/spiffe-go.sh prints what to set it to)");
+        skip(
+            "no client on go-spiffe: SIGNET_GO_CLIENT is not set (scripts/spiffe-go.sh prints what to set it to)",
+        );
     }
     found
 }

@@ -38,12 +38,14 @@ impl Kubernetes {
         }
     }
 
-    /// A handle on the peer.
+    /// A handle on the peer, and for the bounds the pod it seems to be of.
     ///
     /// # Errors
     /// A [`PeerError`].
     pub fn peer(&self, stream: &UnixStream) -> Result<Peer, PeerError> {
-        Peer::of(stream, &self.host_proc)
+        let peer = Peer::of(stream, &self.host_proc)?;
+        let container = container_of(&peer).ok();
+        Ok(peer.seen_in(container.map(|container| container.pod)))
     }
 
     /// The workload of the peer.

@@ -15,6 +15,7 @@ use rustix::process::Pid;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use super::cgroup::PodUid;
 use super::process::{FileId, Process, ProcessError};
 use super::stat::Owner;
 
@@ -53,10 +54,21 @@ impl PeerError {
     }
 }
 
+/// Who a bound is kept for: a pod with all its processes, or else a process. It says nothing of who may
+/// have what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// A pod.
+    Pod(PodUid),
+    /// A process; 0 for one that has no number here.
+    Process(i32),
+}
+
 /// The process at the other end of a connection. Clones share the handle.
 #[derive(Clone, Debug)]
 pub struct Peer {
     inner: Arc<Inner>,
+    pod: Option<PodUid>,
 }
 
 #[derive(Debug)]
@@ -89,6 +101,7 @@ impl Peer {
                 since: named.inner.since,
                 process: Some(process),
             }),
+            pod: None,
         })
     }
 
@@ -109,6 +122,7 @@ impl Peer {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            pod: None,
         })
     }
 
@@ -128,6 +142,21 @@ impl Peer {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.inner.pid
+    }
+
+    /// The same peer, of whom a first look at its cgroups said that it is of `pod`.
+    #[must_use]
+    pub(crate) fn seen_in(self, pod: Option<PodUid>) -> Self {
+        Self { pod, ..self }
+    }
+
+    /// Who the bounds on what it takes are kept for.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        match self.pod {
+            Some(pod) => Share::Pod(pod),
+            None => Share::Process(self.pid().unwrap_or_default()),
+        }
     }
 
     /// When it was accepted.

@@ -24,7 +24,7 @@ pub mod watch;
 pub struct View {
     /// The pods.
     pub index: Arc<Index>,
-    /// Until when nothing can have been missed: the last event, or the end of the last complete list.
+    /// Until when nothing can have been missed: the end of the last complete list. An event may be of long ago.
     /// `None` until there was a list.
     pub known_as_of: Option<Instant>,
 }

@@ -22,6 +22,10 @@ pub(crate) const MAX_STREAMS: usize = 16_384;
 /// Most streams open at once for one process, or for all processes of one pod.
 pub(crate) const MAX_STREAMS_PER_WORKLOAD: usize = 4_096;
 
+/// Ends that belong to every workload's life: its process, its pod or this agent is over. They are
+/// counted, and nobody has to look into them.
+const ORDINARY: [&str; 3] = ["peer_ended", "pod_ended", "shutdown"];
+
 /// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -189,7 +193,7 @@ impl Streams {
         Metrics::blame(self.metrics.refusals_of(kind), closing.reason);
         let (reason, text, kind) = (closing.reason, &closing.text, kind.as_str());
         // Envoy asks again every few seconds for ever; it has the reason in its own log each time.
-        if self.may_log(pid, reason) {
+        if !ORDINARY.contains(&reason) && self.may_log(pid, reason) {
             tracing::warn!(reason, error = %text, kind, node, pid, "stream closed");
         } else {
             tracing::debug!(reason, error = %text, kind, node, pid, "stream closed");

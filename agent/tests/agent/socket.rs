@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::fake_ca::{FakeCa, Mood};
@@ -38,8 +40,9 @@ async fn one_process_cannot_hold_calls_without_end_and_gets_places_back() {
     for _ in 0..5 {
         let mut tool = ServerReflectionClient::new(agent.channel().await);
         for _ in 0..1_000 {
-            match tool.server_reflection_info(tokio_stream::pending()).await {
-                Ok(answers) => held.push(answers),
+            let (asking, asked) = mpsc::channel(1);
+            match tool.server_reflection_info(ReceiverStream::new(asked)).await {
+                Ok(answers) => held.push((asking, answers)),
                 Err(status) => {
                     assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
                     refused += 1;
@@ -52,10 +55,10 @@ async fn one_process_cannot_hold_calls_without_end_and_gets_places_back() {
     let counted = format!("signet_agent_calls_turned_away_total {refused}");
     assert!(metrics.contains(&counted), "{metrics}");
     drop(held);
-    let mut tool = ServerReflectionClient::new(agent.channel().await);
+    let tool = ServerReflectionClient::new(agent.channel().await);
     eventually("a place", || {
-        let call = tool.server_reflection_info(tokio_stream::pending());
-        async move { call.await.ok() }
+        let mut tool = tool.clone();
+        async move { tool.server_reflection_info(tokio_stream::pending()).await.ok() }
     })
     .await;
     agent.stop().await;

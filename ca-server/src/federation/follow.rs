@@ -176,9 +176,9 @@ impl Follow {
         if !self.source.is_remote() {
             return;
         }
-        let json = stored::write(bundle, self.clock.now());
-        let outcome = match self.store.store_foreign(&self.domain, &json).await {
-            Ok(()) => "stored",
+        let outcome = match self.store.store_foreign(bundle, self.clock.now()).await {
+            Ok(true) => "stored",
+            Ok(false) => "superseded",
             Err(error) => {
                 tracing::warn!(domain = %self.domain, %error, "foreign bundle not stored; a restart would not know it");
                 "failed"

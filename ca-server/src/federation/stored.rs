@@ -61,6 +61,12 @@ pub fn read(json: &[u8], domain: &TrustDomain) -> Result<TrustBundle, StoredErro
     Ok(TrustBundle::from_jwks(domain.clone(), bundle.as_bytes())?)
 }
 
+/// Whether a stored document holds a newer bundle of `domain` than one with this sequence.
+#[must_use]
+pub fn is_newer(json: &[u8], domain: &TrustDomain, sequence: u64) -> bool {
+    read(json, domain).is_ok_and(|stored| stored.sequence() > sequence)
+}
+
 /// The name under which the bundle of `domain` lies in a directory or Secret.
 #[must_use]
 pub fn place_of(domain: &TrustDomain) -> String {

@@ -149,7 +149,7 @@ impl TrustMetrics {
                 &self.federation_polls,
                 &["updated", "unchanged", "older", "conflicting", "failed"],
             ),
-            (&self.federation_stores, &["stored", "failed"]),
+            (&self.federation_stores, &["stored", "superseded", "failed"]),
         ] {
             for outcome in outcomes {
                 drop(family.get_or_create(&Outcome { outcome }));

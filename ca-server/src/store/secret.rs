@@ -25,20 +25,37 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Conflicting writers of foreign bundles give way to each other at most this often.
 const CONFLICTS: usize = 5;
+/// Most bytes of foreign bundles in the Secret: half of what a Secret holds (1 MiB).
+const MAX_FOREIGN_BYTES: usize = 512 * 1024;
 
 /// The foreign bundles in the Secret's data.
 pub struct ForeignData(BTreeMap<String, ByteString>);
 
 impl ForeignData {
-    /// With this one.
-    pub fn set(&mut self, place: &str, json: &[u8]) {
-        self.0.insert(place.to_owned(), ByteString(json.to_vec()));
+    /// What lies at `place`.
+    #[must_use]
+    pub fn get(&self, place: &str) -> Option<&[u8]> {
+        self.0.get(place).map(|bytes| bytes.0.as_slice())
     }
 
-    /// With none but these.
-    pub fn keep(&mut self, kept: &[String]) {
+    /// With this one. Always true: it is to be written.
+    pub fn set(&mut self, place: &str, json: &[u8]) -> bool {
+        self.0.insert(place.to_owned(), ByteString(json.to_vec()));
+        true
+    }
+
+    /// With none but these; says whether any went.
+    pub fn keep(&mut self, kept: &[String]) -> bool {
+        let before = self.0.len();
         self.0
             .retain(|key, _| !is_place(key) || kept.iter().any(|kept| kept == key));
+        self.0.len() < before
+    }
+
+    /// Bytes of all foreign bundles.
+    fn bytes(&self) -> usize {
+        let foreign = self.0.iter().filter(|(key, _)| is_place(key));
+        foreign.map(|(_, value)| value.0.len()).sum()
     }
 }
 
@@ -133,25 +150,36 @@ impl SecretStore {
         Ok(data.and_then(|mut data| data.remove(place)).map(|bytes| bytes.0))
     }
 
-    /// Changes the foreign bundles in the Secret, and nothing else in it.
+    /// Changes the foreign bundles in the Secret, and nothing else in it, unless `change` says that there
+    /// is nothing to write. Together they are bounded: our own state must always find room beside them.
     ///
     /// # Errors
     /// A [`StoreError`].
-    pub async fn change_foreign(&self, change: impl Fn(&mut ForeignData)) -> Result<(), StoreError> {
+    pub async fn change_foreign(
+        &self,
+        change: impl Fn(&mut ForeignData) -> bool,
+    ) -> Result<bool, StoreError> {
         for _ in 0..CONFLICTS {
             let Some(mut secret) = self.call(self.api.get_opt(&self.name)).await? else {
                 break;
             };
-            let before = secret.data.unwrap_or_default();
-            let mut data = ForeignData(before.clone());
-            change(&mut data);
-            if data.0 == before {
-                return Ok(());
+            let mut data = ForeignData(secret.data.unwrap_or_default());
+            let before = data.bytes();
+            if !change(&mut data) {
+                return Ok(false);
+            }
+            let bytes = data.bytes();
+            if bytes > MAX_FOREIGN_BYTES.max(before) {
+                return Err(StoreError::ForeignTooLarge {
+                    place: format!("secret {}", self.place()),
+                    bytes,
+                    most: MAX_FOREIGN_BYTES,
+                });
             }
             secret.data = Some(data.0);
             match self.replace(&secret).await {
                 Err(StoreError::Conflict { .. }) => {}
-                done => return done,
+                done => return done.map(|()| true),
             }
         }
         Err(StoreError::Conflict { place: self.place() })
@@ -249,4 +277,25 @@ impl SecretStore {
 
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_foreign_bundles_count_against_their_bound() {
+        let mut data = ForeignData(BTreeMap::from([(
+            DATA_KEY.to_owned(),
+            ByteString(vec![0; 4_000]),
+        )]));
+        assert!(data.set("federation.a.test.json", &[0; 10]) && data.set("federation.b.test.json", &[0; 5]));
+        assert_eq!(data.bytes(), 15);
+        assert!(data.keep(&["federation.b.test.json".to_owned()]));
+        assert!(!data.keep(&["federation.b.test.json".to_owned()]));
+        assert_eq!(
+            (data.bytes(), data.get(DATA_KEY).map(<[u8]>::len)),
+            (5, Some(4_000))
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! JWT-SVIDs of the CA: who gets which, by which key, and how the keys change.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use signet_certs::JwtSvid;
@@ -10,6 +10,7 @@ use signet_tests::cluster::Cluster;
 use signet_tests::trust::{Mint, Watch, set, trust};
 use signet_tests::wait::SOON;
 use signet_tests::{http, peers};
+use tokio::time::Instant;
 use tonic::Code;
 
 const AUDIENCE: &str = "https://vault.test";

@@ -278,7 +278,7 @@ async fn every_container_of_a_pod_is_served_and_one_not_yet_in_its_status_waits(
     let waiting = json!({"name": "late", "image": "none", "imageID": "", "ready": false, "restartCount": 0,
         "state": {"waiting": {"reason": "ContainerCreating"}}});
     let containers = json!([running("first", &first), running("second", &second), waiting]);
-    let pod = node::pod(&node.cluster, CART, "cart-0", containers);
+    let pod = node::pod(&node.cluster, CART, "cart-0", &containers);
     let mut object = node.cluster.get("pods", "shop", "cart-0").unwrap();
     object["status"]["initContainerStatuses"] = json!([running("init", &init)]);
     object["status"]["ephemeralContainerStatuses"] = json!([running("debug", &debug)]);

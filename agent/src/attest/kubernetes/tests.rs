@@ -4,6 +4,7 @@ use signet_certs::TrustDomain;
 use tokio::sync::{Notify, watch};
 
 use super::*;
+use crate::attest::Share;
 use crate::attest::cgroup::ContainerId;
 use crate::attest::peer::tests::Table;
 use crate::attest::pods::View;
@@ -27,6 +28,29 @@ fn pod(uid: &str, account: &str) -> PodFacts {
         account: account.into(),
         containers: BTreeSet::from([ContainerId::parse(ID).unwrap()]),
         over: false,
+    }
+}
+
+#[tokio::test]
+async fn bounds_are_kept_for_the_pod_of_a_peer_and_for_the_process_of_any_other() {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    for (cgroup, share) in [
+        (path(POD), Share::Pod(PodUid::parse(POD).unwrap())),
+        ("0::/system.slice/x.service\n".into(), Share::Process(pid)),
+        ("?".into(), Share::Process(pid)),
+    ] {
+        let table = tempfile::tempdir().unwrap();
+        let place = table.path().join(pid.to_string());
+        std::fs::create_dir(&place).unwrap();
+        for file in ["stat", "status"] {
+            std::os::unix::fs::symlink(format!("/proc/self/{file}"), place.join(file)).unwrap();
+        }
+        std::fs::write(place.join("cgroup"), cgroup).unwrap();
+        let (_, pods) = watch::channel(View::empty());
+        let relist = Arc::default();
+        let attestor = Kubernetes::new(table.path().into(), None, Reader { view: pods, relist });
+        let (accepted, _client) = UnixStream::pair().unwrap();
+        assert_eq!(attestor.peer(&accepted).unwrap().share(), share);
     }
 }
 

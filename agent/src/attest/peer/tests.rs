@@ -15,6 +15,7 @@ pub(crate) fn held(child: &Idle, proc: &Path) -> Peer {
             since: Instant::now(),
             process: Some(process),
         }),
+        pod: None,
     }
 }
 

@@ -29,6 +29,8 @@ const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(500),
     cap: Duration::from_secs(30),
 };
+/// A list that does not go on for this long is begun anew: the client waits for an answer for ever.
+const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// Shortest time between two lists that were asked for.
 const RELIST_FLOOR: Duration = Duration::from_secs(5);
 
@@ -127,10 +129,20 @@ impl PodWatch {
         };
         let mut asked = pin!(asked);
         let mut attempt = 0;
+        let mut listing = true;
         loop {
             let event = tokio::select! {
                 () = &mut asked => return,
                 event = events.next() => event,
+                () = tokio::time::sleep(LIST_DEADLINE), if listing => {
+                    self.blame("list", "the API server does not go on with its list");
+                    return;
+                }
+            };
+            listing = match &event {
+                Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_))) => true,
+                Some(Ok(_)) => false,
+                _ => listing,
             };
             match event {
                 Some(Ok(event)) => {
@@ -155,9 +167,17 @@ impl PodWatch {
             watcher::Error::WatchFailed(_) => "stream",
             watcher::Error::NoResourceVersion => "version",
         };
+        self.blame(reason, &chain(error));
+    }
+
+    fn blame(&mut self, reason: &'static str, error: &str) {
         Metrics::blame(&self.parts.metrics.pod_watch_failures, reason);
         if self.quiet.may_log(reason, Instant::now()) {
-            tracing::warn!(reason, error = %chain(error), "pod watch failed; what is known of pods stays in use");
+            tracing::warn!(
+                reason,
+                error,
+                "pod watch failed; what is known of pods stays in use"
+            );
         }
     }
 
@@ -205,7 +225,10 @@ impl PodWatch {
         self.view.send_if_modified(|view| {
             first = view.known_as_of.is_none();
             change = Arc::make_mut(&mut view.index).apply(event, &self.parts.domain);
-            view.known_as_of = Some(now);
+            // Only a list shows what there is now: events may be of long ago after an outage.
+            if outcome == "listed" {
+                view.known_as_of = Some(now);
+            }
             // A list tells also those who wait for what it does not show.
             change.any || outcome == "listed"
         });

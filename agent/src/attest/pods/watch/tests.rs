@@ -46,6 +46,19 @@ async fn nothing_is_known_until_the_first_list_is_complete() {
     assert_eq!((wanted.borrow().ids.len(), wanted.borrow().synced), (1, true));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_list_that_does_not_go_on_is_begun_anew_and_a_quiet_watch_is_not() {
+    let (mut watch, _reader, _wanted) = pod_watch();
+    let failures = watch.parts.metrics.pod_watch_failures.clone();
+    let failed = || failures.get_or_create(&Reason { reason: "list" }).get();
+    let stuck = |event| futures::stream::iter([Ok(event)]).chain(futures::stream::pending());
+    let hour = Duration::from_secs(3_600);
+    let begun = tokio::time::timeout(hour, watch.follow(stuck(watcher::Event::Init))).await;
+    assert!(begun.is_ok() && failed() == 1);
+    let listed = tokio::time::timeout(hour, watch.follow(stuck(watcher::Event::InitDone))).await;
+    assert!(listed.is_err() && failed() == 1);
+}
+
 #[tokio::test]
 async fn a_node_without_pods_is_known_to_have_none() {
     let (mut watch, _reader, mut wanted) = pod_watch();
@@ -68,7 +81,7 @@ async fn a_list_that_broke_off_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn news_that_changes_nothing_wakes_nobody_and_proves_that_the_watch_lives() {
+async fn news_that_changes_nothing_wakes_nobody_and_only_a_list_says_what_there_is_not() {
     let (mut watch, mut reader, mut wanted) = pod_watch();
     let start = Instant::now();
     watch.take(watcher::Event::Init, start);
@@ -79,7 +92,11 @@ async fn news_that_changes_nothing_wakes_nobody_and_proves_that_the_watch_lives(
     let later = start + Duration::from_secs(60);
     watch.take(watcher::Event::Apply(pod(1, "n1")), later);
     assert!(!reader.view.has_changed().unwrap() && !wanted.has_changed().unwrap());
-    assert_eq!(reader.view.borrow().known_as_of, Some(later));
+    assert_eq!(
+        reader.view.borrow().known_as_of,
+        Some(start),
+        "an event may be of long ago"
+    );
     watch.take(watcher::Event::Delete(pod(1, "n1")), later);
     assert!(reader.view.has_changed().unwrap() && wanted.borrow().ids.is_empty());
 }
