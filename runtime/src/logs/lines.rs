@@ -209,8 +209,8 @@ mod tests {
             tracing::info!(
                 target: "audit",
                 outcome = "issued",
-                hostile,
-                shown = %hostile,
+                reason = hostile,
+                error = %hostile,
                 not_after = rfc3339(UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000))),
                 elapsed_ms = 7_u64,
                 "csr answered"
@@ -220,8 +220,8 @@ mod tests {
         lines
             .begin(Level::INFO, "csr answered")
             .text("outcome", "issued")
-            .text("hostile", hostile)
-            .shown("shown", &hostile)
+            .text("reason", hostile)
+            .shown("error", &hostile)
             .time(
                 "not_after",
                 UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000)),
