@@ -5,7 +5,7 @@
 //! | [`front_door`] | the security metadata, demanded of every call of this service |
 //! | [`updates`] | what a stream sends and when it is silent: pure |
 //! | [`serve`] | driving one stream |
-//! | [`tokens`] | the two calls about JWT-SVIDs that are answered once |
+//! | `tokens` | the two calls about JWT-SVIDs that are answered once |
 //! | [`limits`] | how often tokens may be asked for: pure |
 //! | [`reflection`] | gRPC reflection beside it |
 //! | [`refusal`] | why a call is not answered, in words and codes |

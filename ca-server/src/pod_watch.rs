@@ -1,5 +1,5 @@
 //! The one watch of pods behind the index: a listing in pages, then events from there on, again and
-//! again. It decides nothing about callers; [`next`] decides how it goes on, and this loop does it.
+//! again. It decides nothing about callers; `next` decides how it goes on, and this loop does it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,7 +19,7 @@ pub struct Reason {
 /// Which kind of stream, as a fixed word.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Kind {
-    /// The word of a [`StreamKind`].
+    /// The word of a [`crate::sds::streams::StreamKind`].
     pub kind: &'static str,
 }
 

@@ -21,7 +21,7 @@ pub fn v1() -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, Str
 /// The same under the name that older tools ask for.
 ///
 /// # Errors
-/// As [`v1`].
+/// As [`v1()`].
 pub fn v1alpha() -> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, String> {
     let service = builder().build_v1alpha().map_err(|e| unreadable(&e))?;
     Ok(service.max_decoding_message_size(MAX_REQUEST_BYTES))
