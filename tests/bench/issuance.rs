@@ -43,7 +43,10 @@ impl Caller {
         let mut caller = Self::new(channel, token, id);
         let name = prost_types::value::Kind::StringValue(id.to_string());
         let fields = &mut caller.request.metadata.get_or_insert_default().fields;
-        fields.insert("ImpersonatedIdentity".into(), prost_types::Value { kind: Some(name) });
+        fields.insert(
+            "ImpersonatedIdentity".into(),
+            prost_types::Value { kind: Some(name) },
+        );
         caller
     }
 

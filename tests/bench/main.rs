@@ -48,7 +48,10 @@ fn main() {
     signet_tests::init();
     let asked: Vec<String> = std::env::args().skip(1).collect();
     if let Some(unknown) = asked.iter().find(|name| !SECTIONS.contains(&name.as_str())) {
-        say(&format!("there is no section {unknown}; there are {}", SECTIONS.join(", ")));
+        say(&format!(
+            "there is no section {unknown}; there are {}",
+            SECTIONS.join(", ")
+        ));
         return;
     }
     let wanted = |section: &str| asked.is_empty() || asked.iter().any(|name| name == section);

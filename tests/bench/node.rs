@@ -186,7 +186,8 @@ async fn arrivals(node: &Node, rows: &mut Vec<Row>) {
         let mut times = Vec::new();
         for n in 0..ARRIVALS {
             let account = if new { format!("new-{n}") } else { account(n) };
-            times.push(arrive(node, &account, &format!("arrival-{new}-{n}")).await);
+            let guest = expect(node, &account);
+            times.push(arrive(node, &guest, &account, &format!("arrival-{new}-{n}")).await);
         }
         rows.push(row(
             format!("pod to usable SVID, {what}"),
@@ -195,7 +196,9 @@ async fn arrivals(node: &Node, rows: &mut Vec<Row>) {
         ));
     }
     let names: Vec<String> = (0..CROWD).map(|n| format!("crowd-{n}")).collect();
-    let times = join_all(names.iter().map(|name| arrive(node, name, name))).await;
+    let guests: Vec<Guest> = names.iter().map(|name| expect(node, name)).collect();
+    let at_once = names.iter().zip(&guests);
+    let times = join_all(at_once.map(|(name, guest)| arrive(node, guest, name, name))).await;
     rows.push(row(
         format!("pod to usable SVID, {CROWD} new accounts at once"),
         quantiles(times),
@@ -203,12 +206,15 @@ async fn arrivals(node: &Node, rows: &mut Vec<Row>) {
     ));
 }
 
-async fn arrive(node: &Node, account: &str, name: &str) -> Duration {
-    let of = (NAMESPACE, account);
-    node::account(&node.cluster, of);
-    let guest = node.guest_in("0::/\n");
+/// What is there before the pod is: its account, and the process that will be in it.
+fn expect(node: &Node, account: &str) -> Guest {
+    node::account(&node.cluster, (NAMESPACE, account));
+    node.guest_in("0::/\n")
+}
+
+async fn arrive(node: &Node, guest: &Guest, account: &str, name: &str) -> Duration {
     let began = Instant::now();
-    let pod = node.run(of, name);
+    let pod = node.run((NAMESPACE, account), name);
     node.table.show(guest.pid(), &cgroup(&pod.uid, &pod.container));
     guest.x509().await.expect("an SVID");
     let took = began.elapsed();

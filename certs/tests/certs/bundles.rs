@@ -323,7 +323,10 @@ fn jwt_keys_are_written_with_kid_and_use_and_read_back() {
     let set: Value = serde_json::from_str(&bundle.to_jwks()).unwrap();
     let members: Vec<&String> = set["keys"][0].as_object().unwrap().keys().collect();
     assert_eq!(members, ["crv", "kid", "kty", "use", "x", "y"]);
-    assert_eq!((&set["keys"][0]["use"], &set["keys"][0]["kid"]), (&json!("jwt-svid"), &json!("a")));
+    assert_eq!(
+        (&set["keys"][0]["use"], &set["keys"][0]["kid"]),
+        (&json!("jwt-svid"), &json!("a"))
+    );
     let again = TrustBundle::from_jwks(domain(), bundle.to_jwks().as_bytes()).unwrap();
     assert!(again.same_content(&bundle) && again.sequence() == 3);
 }
@@ -341,7 +344,10 @@ fn jwt_keys_for_generic_libraries_come_without_use_and_without_roots() {
     assert_eq!(generic["keys"].as_array().unwrap().len(), 1);
     assert_eq!(generic["keys"][0].get("use"), None);
     let oidc: Value = serde_json::from_str(&bundle.to_oidc_jwks()).unwrap();
-    assert_eq!((&oidc["keys"][0]["use"], &oidc["keys"][0]["alg"]), (&json!("sig"), &json!("ES256")));
+    assert_eq!(
+        (&oidc["keys"][0]["use"], &oidc["keys"][0]["alg"]),
+        (&json!("sig"), &json!("ES256"))
+    );
 }
 
 #[test]

@@ -365,6 +365,10 @@ async fn a_restart_of_the_agent_costs_its_workloads_nothing() {
         follower.assert_well();
         let heard = follower.heard();
         assert!(heard.ends.iter().all(|(code, _)| *code != Code::PermissionDenied));
+        assert!(
+            heard.ends.len() >= 2,
+            "each process had streams of its own: {heard:?}"
+        );
         assert_eq!(heard.svids, 3);
     }
 }

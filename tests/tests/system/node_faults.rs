@@ -140,22 +140,39 @@ async fn a_ca_that_is_away_for_more_than_half_a_life_costs_nobody_an_svid() {
 async fn an_svid_that_ended_while_the_ca_was_away_is_served_to_nobody() {
     let mut node = Node::start("10s").await;
     let pod = node.run(("shop", "cart"), "cart-0");
+    let follower = Follower::start(node.guest(&pod), &pod.id());
+    let before = follower.serial().await;
+    let ends = follower.heard().last.unwrap().not_after();
     let guest = node.guest(&pod);
-    let message = guest.x509().await.unwrap();
-    let svid = read(&message, UnixTime::now()).unwrap();
     node.ca.process.kill();
     until("the SVID to be taken out", SOON * 2, async || {
         node.kept(&pod.id()).await.is_none()
     })
     .await;
-    assert!(UnixTime::now() >= svid.chain().not_after());
+    assert!(UnixTime::now() >= ends);
     let status = guest.x509().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     let status = guest.secret("default").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(value(&node, "signet_agent_svids_withdrawn_total", &[]).await > 0.5);
     node.ca.start_again().await;
-    until("the next", SOON * 2, async || guest.x509().await.is_ok()).await;
+    // The one time that a follower must have something to complain of, and this alone.
+    until("the next", SOON * 2, async || {
+        follower.heard().last.unwrap().serial() != before
+    })
+    .await;
+    let faults = follower.heard().faults;
+    assert!(
+        faults.len() == 1 && faults[0].starts_with("nothing valid from"),
+        "{faults:?}"
+    );
+    assert!(
+        follower
+            .heard()
+            .ends
+            .iter()
+            .all(|(code, _)| *code != Code::PermissionDenied)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
