@@ -16,9 +16,11 @@ use tonic::{Code, Status};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::guest::Guest;
-use crate::wait::{SOON, until, until_some};
+use crate::wait::{until, until_some};
 use crate::workload::secure;
 
+/// Longer than the agent waits between two attempts at anything.
+const DEADLINE: Duration = Duration::from_secs(45);
 /// Pause before a stream is opened again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -83,7 +85,7 @@ impl Follower {
     /// When it gets none.
     pub async fn serial(&self) -> String {
         let what = format!("a first SVID of {}", self.id);
-        until_some(&what, SOON, async || Some(self.heard().last?.serial())).await
+        until_some(&what, DEADLINE, async || Some(self.heard().last?.serial())).await
     }
 
     /// Waits for another SVID than the one of this serial.
@@ -105,7 +107,7 @@ impl Follower {
     /// When that does not come.
     pub async fn denied(&self) {
         let what = format!("a denial of {}", self.id);
-        until(&what, SOON, async || self.task.is_finished()).await;
+        until(&what, DEADLINE, async || self.task.is_finished()).await;
         let heard = self.heard();
         let Some((code, text)) = heard.ends.last() else {
             panic!("it ended by itself: {heard:?}")

@@ -358,7 +358,7 @@ async fn a_restart_of_the_agent_costs_its_workloads_nothing() {
         node.spawn_agent();
         for (follower, serial) in followers.iter().zip(&serials) {
             // Another, since the key of the one before was nowhere but in the agent that is gone.
-            follower.renewed(serial, SOON).await;
+            follower.renewed(serial, SOON * 3).await;
         }
     }
     for follower in &followers {
@@ -401,7 +401,7 @@ async fn an_agent_that_starts_while_it_cannot_know_says_so_and_never_no() {
     follower.assert_well();
     assert_eq!(follower.heard().svids, 1);
     node.ca.start_again().await;
-    follower.renewed(&serial, SOON * 2).await;
+    follower.renewed(&serial, SOON * 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

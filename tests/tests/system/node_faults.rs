@@ -157,7 +157,7 @@ async fn an_svid_that_ended_while_the_ca_was_away_is_served_to_nobody() {
     assert!(value(&node, "signet_agent_svids_withdrawn_total", &[]).await > 0.5);
     node.ca.start_again().await;
     // The one time that a follower must have something to complain of, and this alone.
-    until("the next", SOON * 2, async || {
+    until("the next", SOON * 3, async || {
         follower.heard().last.unwrap().serial() != before
     })
     .await;
@@ -203,7 +203,7 @@ async fn agent_and_ca_may_be_killed_and_come_back_in_any_order() {
             assert_eq!(status.code(), Code::Unavailable, "{status}");
             node.ca.start_again().await;
         }
-        renewed(&all, &before, SOON * 2).await;
+        renewed(&all, &before, SOON * 3).await;
     }
     // The CA alone, while everybody is served.
     let before = serials(&all).await;
