@@ -281,7 +281,7 @@ async fn what_a_gap_in_the_watch_hid_is_made_good_for_those_who_came_and_those_w
     // The agent's pod, the four that stayed, the successor and the newcomer.
     node.wait_pods(7).await;
     // The CA lists everything anew, whether it was told that its place is gone or gave up on watching first.
-    until("the CA to list again", SOON, async || {
+    until("the CA to list again", SOON * 3, async || {
         node.ca
             .scrape()
             .await
