@@ -96,7 +96,7 @@ async fn while_the_api_server_is_away_nobody_is_impersonated_and_then_everything
         asking(&token, &own).at(&ca).await.unwrap();
         cluster.api.clear_fault(FaultScope::Pods);
         cluster.api.clear_fault(FaultScope::Watches);
-        until("impersonation to go on", SOON, async || {
+        until("impersonation to go on", SOON * 3, async || {
             asking(&token, &cart).at(&ca).await.is_ok()
         })
         .await;
