@@ -7,7 +7,7 @@
 mod jwt;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use signet_runtime::logs::LogFormat;
 use signet_runtime::logs::lines::Lines;
 use tracing::Level;
 
+use crate::gather::Records;
 use crate::metrics::Metrics;
 
 /// Records per second about callers that did not authenticate.
@@ -48,8 +49,9 @@ pub struct Audit {
     window: Mutex<(UnixTime, u64)>,
     format: LogFormat,
     lines: Mutex<Lines>,
-    /// Whether `lines` holds any. Cleared only when they are written.
-    waiting: AtomicBool,
+    /// How many records came into `lines`, and how many of them are written. Changed under its lock.
+    made: AtomicU64,
+    written: AtomicU64,
 }
 
 impl Audit {
@@ -61,12 +63,13 @@ impl Audit {
             window: Mutex::new((UnixTime::since_unix_epoch(Duration::ZERO), 0)),
             format,
             lines: Mutex::default(),
-            waiting: AtomicBool::new(false),
+            made: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         }
     }
 
     /// A chain was issued. Its record may wait for others, but not longer than its answer: see
-    /// [`Audit::write`].
+    /// [`Records`].
     pub fn issued(&self, record: &Record) {
         if self.format == LogFormat::Text {
             return event(record);
@@ -74,17 +77,7 @@ impl Audit {
         if tracing::enabled!(target: TARGET, Level::INFO) {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             line(&mut lines, record);
-            self.waiting.store(true, Ordering::Release);
-        }
-    }
-
-    /// Writes the records that wait, in one call. When this returns, every record made before it was called
-    /// is written, by whomever.
-    pub fn write(&self) {
-        if self.waiting.load(Ordering::Acquire) {
-            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.write();
-            self.waiting.store(false, Ordering::Release);
+            self.made.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -136,6 +129,21 @@ impl Audit {
         }
         window.1 += 1;
         window.1 <= STRANGERS_PER_SECOND
+    }
+}
+
+/// Records that wait are written all together, in one call.
+impl Records for Audit {
+    fn made(&self) -> u64 {
+        self.made.load(Ordering::Acquire)
+    }
+
+    fn write(&self, made: u64) {
+        if self.written.load(Ordering::Acquire) < made {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.write();
+            self.written.store(self.made(), Ordering::Release);
+        }
     }
 }
 

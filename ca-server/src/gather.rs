@@ -46,13 +46,20 @@ impl Turns {
     }
 }
 
-/// What has to happen before anything leaves: records are written.
-pub type Before = Arc<dyn Fn() + Send + Sync>;
+/// The records of what leaves here, which are written before it leaves.
+pub trait Records: Send + Sync {
+    /// How many were made so far, ever.
+    fn made(&self) -> u64;
+    /// Returns when the first `made` are written, by whomever. Records made since then may wait.
+    fn write(&self, made: u64);
+}
 
 /// A stream whose small writes go out together.
 pub struct Gather<S> {
     stream: S,
-    before: Before,
+    records: Arc<dyn Records>,
+    /// The records made when the last of `buffer` came: those of all that is in it are among them.
+    made: u64,
     buffer: Vec<u8>,
     /// How much of `buffer` is written already.
     sent: usize,
@@ -65,12 +72,13 @@ pub struct Gather<S> {
 }
 
 impl<S> Gather<S> {
-    /// Around `stream`, which nothing reaches before `before` was called.
+    /// Around `stream`, which nothing reaches before the records made by then are written.
     #[must_use]
-    pub fn new(stream: S, before: Before) -> Self {
+    pub fn new(stream: S, records: Arc<dyn Records>) -> Self {
         Self {
             stream,
-            before,
+            records,
+            made: 0,
             buffer: Vec::new(),
             sent: 0,
             stuck: false,
@@ -89,7 +97,7 @@ impl<S> Gather<S> {
 impl<S: AsyncWrite + Unpin> Gather<S> {
     /// Hands everything gathered to the stream below. An idle connection keeps no buffer.
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        (self.before)();
+        self.records.write(self.made);
         while let Some(rest) = self.buffer.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
             if written == 0 {
@@ -141,6 +149,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         if self.buffer.capacity() == 0 {
             self.buffer.reserve(MOST);
         }
+        self.made = self.records.made();
         let taken = buf.len().min(MOST);
         self.buffer
             .extend_from_slice(buf.get(..taken).unwrap_or_default());
@@ -165,6 +174,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+    use std::sync::atomic::AtomicU64;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// Notes every write as it comes.
@@ -194,6 +204,28 @@ mod tests {
         }
     }
 
+    /// Records that are counted, not kept.
+    #[derive(Default)]
+    struct Recorded {
+        made: AtomicU64,
+        written: AtomicU64,
+    }
+
+    impl Recorded {
+        fn written(&self) -> u64 {
+            self.written.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Records for Recorded {
+        fn made(&self) -> u64 {
+            self.made.load(Ordering::Relaxed)
+        }
+        fn write(&self, made: u64) {
+            self.written.fetch_max(made, Ordering::Relaxed);
+        }
+    }
+
     /// One turn of a task that reads and finds nothing.
     async fn read_nothing(gather: &mut Gather<Noted>) {
         poll_fn(|cx| {
@@ -207,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn writes_flushed_in_one_turn_go_out_together_in_the_next() {
-        let mut gather = Gather::new(Noted::default(), Arc::new(|| {}));
+        let mut gather = Gather::new(Noted::default(), Arc::new(Recorded::default()));
         for part in ["head", "body", "trailers"] {
             gather.write_all(part.as_bytes()).await.unwrap();
             gather.flush().await.unwrap();
@@ -222,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_gathered_is_bounded_and_keeps_its_order() {
-        let mut gather = Gather::new(Noted::default(), Arc::new(|| {}));
+        let mut gather = Gather::new(Noted::default(), Arc::new(Recorded::default()));
         let sent: Vec<u8> = (0..100_000u32).map(|n| n.to_be_bytes()[3]).collect();
         for part in sent.chunks(3_000) {
             gather.write_all(part).await.unwrap();
@@ -238,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn while_the_peer_takes_nothing_a_flush_waits_for_it() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut gather = Gather::new(near, Arc::new(|| {}));
+        let mut gather = Gather::new(near, Arc::new(Recorded::default()));
         gather.write_all(b"more than four bytes").await.unwrap();
         gather.flush().await.unwrap();
         assert!(gather.turns().held());
@@ -263,7 +295,7 @@ mod tests {
         let sent = vec![7; 50_000];
         let expected = sent.clone();
         let writer = tokio::spawn(async move {
-            let mut gather = Gather::new(near, Arc::new(|| {}));
+            let mut gather = Gather::new(near, Arc::new(Recorded::default()));
             gather.write_all(&sent).await.unwrap();
             gather.flush().await.unwrap();
             gather.shutdown().await.unwrap();
@@ -276,34 +308,30 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_leaves_before_it_is_on_record() {
-        let recorded = Arc::new(AtomicUsize::new(0));
-        let seen = Arc::clone(&recorded);
-        let mut gather = Gather::new(
-            Noted::default(),
-            Arc::new(move || {
-                seen.fetch_add(1, Ordering::Relaxed);
-            }),
-        );
+        let recorded = Arc::new(Recorded::default());
+        let mut gather = Gather::new(Noted::default(), Arc::clone(&recorded) as Arc<dyn Records>);
+        recorded.made.store(3, Ordering::Relaxed);
         gather.write_all(b"answer").await.unwrap();
         gather.flush().await.unwrap();
-        assert_eq!(recorded.load(Ordering::Relaxed), 0, "nothing has left yet");
+        assert_eq!(recorded.written(), 0, "nothing has left yet");
+        // Another connection's record, made after this one's answer.
+        recorded.made.store(4, Ordering::Relaxed);
         read_nothing(&mut gather).await;
-        assert_eq!(
-            (recorded.load(Ordering::Relaxed), gather.stream.writes.len()),
-            (1, 1)
-        );
+        assert_eq!((recorded.written(), gather.stream.writes.len()), (3, 1));
         // So much that it cannot wait for the next turn.
-        for _ in 0..3 {
+        for turn in 1..=3 {
+            recorded.made.store(4 + turn, Ordering::Relaxed);
             gather.write_all(&[7; MOST]).await.unwrap();
-            assert!(recorded.load(Ordering::Relaxed) >= gather.stream.writes.len());
+            assert!(recorded.written() >= 3 + turn - 1);
         }
         assert_eq!(gather.stream.writes.len(), 3);
+        assert_eq!(recorded.written(), 6);
     }
 
     #[tokio::test]
     async fn a_turn_that_found_nothing_does_not_ask_again_and_the_next_one_does() {
         let (near, mut far) = tokio::io::duplex(100);
-        let mut gather = Gather::new(near, Arc::new(|| {}));
+        let mut gather = Gather::new(near, Arc::new(Recorded::default()));
         let turns = gather.turns();
         let mut read = async |begin: bool| {
             if begin {

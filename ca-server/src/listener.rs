@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::ahead::Ahead;
-use crate::gather::{Before, Gather, Turns};
+use crate::gather::{Gather, Records, Turns};
 use crate::metrics::Metrics;
 use crate::serve::Server;
 
@@ -127,7 +127,7 @@ pub fn accept(
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(most));
     let shared = tasks.clone();
-    let before = server.before_answers();
+    let records = server.records();
     tasks.spawn_essential("listener", async move {
         loop {
             let (stream, address) = match listener.accept().await {
@@ -149,7 +149,7 @@ pub fn accept(
                 _permit: permit,
                 metrics: metrics.clone(),
             };
-            let handshake = handshake(acceptor.clone(), stream, address, (place, Arc::clone(&before)));
+            let handshake = handshake(acceptor.clone(), stream, address, (place, Arc::clone(&records)));
             shared.spawn(connection(
                 handshake,
                 address,
@@ -193,7 +193,7 @@ async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
-    (place, before): (Place, Before),
+    (place, records): (Place, Arc<dyn Records>),
 ) -> Result<Connection, (&'static str, io::Error)> {
     stream.set_nodelay(true).map_err(|e| ("socket", e))?;
     let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(Ahead::new(stream))).await;
@@ -212,7 +212,7 @@ async fn handshake(
     let certificate = peer_id(stream.get_ref().1.peer_certificates());
     Ok(Connection {
         preface: PREFACE,
-        stream: Gather::new(stream, before),
+        stream: Gather::new(stream, records),
         peer: Peer {
             address: Some(address),
             certificate,

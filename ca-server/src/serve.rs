@@ -26,7 +26,7 @@ use signet_proto::wire::signet::ca::v1::authority_server::AuthorityServer;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle_service::Bundles;
-use crate::gather::{self, Before};
+use crate::gather::{self, Records};
 use crate::listener::{Connection, Peer};
 use crate::service::Issuing;
 use call::{Answer, Call};
@@ -87,10 +87,10 @@ impl Server {
         Self { issuing, authority }
     }
 
-    /// What has to happen before an answer leaves.
+    /// The records that are written before an answer leaves.
     #[must_use]
-    pub fn before_answers(&self) -> Before {
-        self.issuing.before_answers()
+    pub fn records(&self) -> Arc<dyn Records> {
+        self.issuing.records()
     }
 
     /// Serves one connection until the peer leaves, or until `ended` and its last call is answered.

@@ -24,7 +24,7 @@ use crate::audit::{Audit, Record};
 use crate::authn::{AuthnError, Presented};
 use crate::authorizer::{AuthorizeError, Gate};
 use crate::config::Config;
-use crate::gather::Before;
+use crate::gather::Records;
 use crate::listener::Peer;
 use crate::metrics::Metrics;
 use crate::pod_lookup::LookupError;
@@ -176,7 +176,7 @@ impl Issuing {
     }
 
     /// One call of `CreateCertificate`: the message that answers, which may leave once
-    /// [`Issuing::before_answers`] was called.
+    /// [`Issuing::records`] are written.
     ///
     /// # Errors
     /// What the caller is told; it is counted and recorded.
@@ -229,11 +229,10 @@ impl Issuing {
         }
     }
 
-    /// Writes the records of what was issued. To be called before any answer leaves.
+    /// The records of what was issued, to be written before any answer leaves.
     #[must_use]
-    pub fn before_answers(&self) -> Before {
-        let audit = Arc::clone(&self.audit);
-        Arc::new(move || audit.write())
+    pub fn records(&self) -> Arc<dyn Records> {
+        Arc::clone(&self.audit) as Arc<dyn Records>
     }
 
     /// A request whose message could not be read.
