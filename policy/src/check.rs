@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::address::{Block, BlockMap};
-use crate::connection::{Facts, RequestIdentity, with_values};
+use crate::connection::{Facts, RequestIdentity};
 use crate::matcher::{Glob, Pattern, TextSet};
 use crate::model::{Attribute, Place, Term, Values, term::PathValue};
 use crate::path::template::Template;
@@ -63,12 +63,7 @@ impl Check {
         }
         let attribute = &self.attribute;
         match &self.want {
-            Want::Text(set) => match attribute {
-                Attribute::Header(_) | Attribute::Audiences | Attribute::Presenter | Attribute::Claim(_) => {
-                    matches_many(set, attribute, facts)
-                }
-                _ => facts.text(attribute).is_some_and(|text| set.matches(text.as_bytes())),
-            },
+            Want::Text(set) => facts.any_text(attribute, &mut |text| set.matches_text(text)),
             Want::Globs(globs, set) => facts.text(attribute).is_some_and(|text| {
                 set.matches(text.as_bytes()) || globs.iter().any(|glob| glob.matches(text))
             }),
@@ -103,9 +98,7 @@ impl Check {
                 let heads = set.templates.iter().map(|one| Pattern::Prefix(one.head().into()));
                 Keys::Texts(heads.chain(set.texts.patterns().iter().cloned()).collect())
             }
-            Want::RequestPrincipals(all) => {
-                Keys::Texts(all.iter().map(RequestPrincipal::joined).collect())
-            }
+            Want::RequestPrincipals(all) => Keys::Texts(all.iter().map(RequestPrincipal::joined).collect()),
             Want::Blocks(_) => match &*self.written {
                 Values::Blocks(blocks) => Keys::Blocks(blocks.clone()),
                 _ => Keys::Blocks(Vec::new()),
@@ -147,20 +140,6 @@ fn identity<'a>(facts: &Facts<'a>) -> Option<&'a RequestIdentity> {
     facts.request?.identity
 }
 
-/// Attributes that may have several texts.
-fn matches_many(set: &TextSet, attribute: &Attribute, facts: &Facts<'_>) -> bool {
-    let test = |text: &str| set.matches(text.as_bytes());
-    match attribute {
-        Attribute::Header(name) => facts
-            .request
-            .is_some_and(|request| with_values(request.headers, name, |values| set.matches_header(values))),
-        Attribute::Audiences => identity(facts).is_some_and(|token| token.any_text(&["aud"], test)),
-        Attribute::Presenter => identity(facts).is_some_and(|token| token.any_text(&["azp"], test)),
-        Attribute::Claim(names) => identity(facts).is_some_and(|token| token.any_text(names, test)),
-        _ => false,
-    }
-}
-
 impl Want {
     fn new(term: &Term, local: &LocalDomains) -> Self {
         let fold = match term.attribute {
@@ -170,9 +149,10 @@ impl Want {
         match &term.values {
             Values::Patterns(patterns) => {
                 let expanded = match term.attribute {
-                    Attribute::Principal => {
-                        patterns.iter().flat_map(|one| local.expand_principal(one)).collect()
-                    }
+                    Attribute::Principal => patterns
+                        .iter()
+                        .flat_map(|one| local.expand_principal(one))
+                        .collect(),
                     Attribute::TrustDomain => {
                         patterns.iter().flat_map(|one| local.expand_domain(one)).collect()
                     }

@@ -34,17 +34,6 @@ pub(crate) struct Miss<'c> {
 }
 
 impl Clause {
-    /// A clause without conditions.
-    pub(crate) fn always(policy: u32) -> Self {
-        Self {
-            policy,
-            rule: 0,
-            from: Arc::new([]),
-            to: Arc::new([]),
-            when: Arc::new([]),
-        }
-    }
-
     /// Where it does not match, or nothing if it does.
     pub(crate) fn miss<'c>(&'c self, facts: &Facts<'_>) -> Option<Miss<'c>> {
         let mut passed = 0;
@@ -77,6 +66,15 @@ impl Clause {
         let all = self.from.iter();
         let all = all.chain(operation.into_iter().flat_map(|checks| checks.iter()));
         all.chain(self.when.iter()).last().map(|check| check.place)
+    }
+
+    /// Every attribute of which it demands something.
+    pub(crate) fn demanded(&self) -> impl Iterator<Item = &Attribute> {
+        let checks = self.from.iter().chain(self.when.iter());
+        let checks = checks.chain(self.to.iter().flat_map(|operation| operation.iter()));
+        checks
+            .filter(|check| !check.negated)
+            .map(|check| &check.attribute)
     }
 
     /// What a value of `attribute` must be like for this clause to match, if it must be like something.
@@ -131,12 +129,12 @@ impl Making<'_> {
             some => some.iter().collect(),
         };
         let operations: Vec<Checks> = rule.to.iter().map(|to| self.checks(to, false)).collect();
-        let operations: Vec<Arc<[Checks]>> = if operations.len() * sources.len() > MAX_PAIRS || operations.is_empty()
-        {
-            vec![operations.into()]
-        } else {
-            operations.into_iter().map(|one| Arc::from([one])).collect()
-        };
+        let operations: Vec<Arc<[Checks]>> =
+            if operations.len() * sources.len() > MAX_PAIRS || operations.is_empty() {
+                vec![operations.into()]
+            } else {
+                operations.into_iter().map(|one| Arc::from([one])).collect()
+            };
         let conditioned = names_domain(&rule.when);
         let when = [false, true].map(|explicit| self.checks(&rule.when, explicit));
         let [when_local, when_any] = when;
@@ -160,7 +158,8 @@ impl Making<'_> {
     /// beside them. In an ALLOW, what must not match counts peers of every domain: that lets fewer pass.
     fn checks(self, terms: &[Term], explicit: bool) -> Checks {
         let check = |term: &Term| {
-            let local_only = !explicit && !(term.negated && self.allow);
+            let counts_everybody = term.negated && self.allow;
+            let local_only = !(explicit || counts_everybody);
             Check::new(term, Domains { local_only }, self.local)
         };
         terms.iter().map(check).collect()

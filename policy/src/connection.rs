@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::model::Attribute;
 use crate::path::RequestPath;
 use crate::principal::LocalDomains;
+use crate::trie::ByteTrie;
 
 const SCHEME_BYTES: usize = "spiffe://".len();
 /// Claims that are always lists in one text.
@@ -151,12 +152,12 @@ impl RequestIdentity {
         let Some(outer) = self.claims.get(first.as_ref()) else {
             return false;
         };
-        let claim = rest.iter().try_fold(outer, |value, name| value.get(name.as_ref()));
+        let claim = rest
+            .iter()
+            .try_fold(outer, |value, name| value.get(name.as_ref()));
         let split = rest.is_empty() && self.split.iter().any(|name| name == first.as_ref());
         match claim {
-            Some(Value::String(text)) if split => {
-                text.split(' ').filter(|word| !word.is_empty()).any(test)
-            }
+            Some(Value::String(text)) if split => text.split(' ').filter(|word| !word.is_empty()).any(test),
             Some(Value::String(text)) => test(text),
             Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).any(test),
             _ => false,
@@ -220,6 +221,24 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Whether any text of the attribute passes `test`. Headers and claims may have several.
+    pub(crate) fn any_text(&self, attribute: &Attribute, test: &mut dyn FnMut(Text<'_>) -> bool) -> bool {
+        let mut whole = |text: &str| test(Text::Whole(text.as_bytes()));
+        let token = self.request.and_then(|request| request.identity);
+        match attribute {
+            Attribute::Header(name) => self.request.is_some_and(|request| {
+                with_values(request.headers, name, |values| match values {
+                    [] => false,
+                    values => test(Text::Header(values)),
+                })
+            }),
+            Attribute::Audiences => token.is_some_and(|token| token.any_text(&["aud"], whole)),
+            Attribute::Presenter => token.is_some_and(|token| token.any_text(&["azp"], whole)),
+            Attribute::Claim(names) => token.is_some_and(|token| token.any_text(names, whole)),
+            _ => self.text(attribute).is_some_and(&mut whole),
+        }
+    }
+
     /// The attribute's address, if it is one.
     pub(crate) fn address(&self, attribute: &Attribute) -> Option<Address> {
         match attribute {
@@ -227,6 +246,71 @@ impl<'a> Facts<'a> {
             Attribute::RemoteIp => Some(self.remote),
             Attribute::DestinationIp => Some(self.destination),
             _ => None,
+        }
+    }
+}
+
+/// A text to compare.
+#[derive(Clone, Copy)]
+pub(crate) enum Text<'a> {
+    /// In one piece.
+    Whole(&'a [u8]),
+    /// The values of a header that is there; together they are its text, with commas between them.
+    Header(&'a [&'a [u8]]),
+}
+
+impl<'a> Text<'a> {
+    fn pieces(&self) -> &[&'a [u8]] {
+        match self {
+            Self::Whole(text) => std::slice::from_ref(text),
+            Self::Header(values) => values,
+        }
+    }
+
+    pub(crate) fn forward(&self) -> impl Iterator<Item = u8> + Clone {
+        self.pieces().iter().enumerate().flat_map(|(at, piece)| {
+            let comma: &[u8] = if at == 0 { b"" } else { b"," };
+            comma.iter().chain(piece.iter()).copied()
+        })
+    }
+
+    fn backward(&self) -> impl Iterator<Item = u8> {
+        self.pieces().iter().enumerate().rev().flat_map(|(at, piece)| {
+            let comma: &[u8] = if at == 0 { b"" } else { b"," };
+            piece.iter().rev().chain(comma).copied()
+        })
+    }
+
+    /// Shows `visit` what stands in `trie` for how the text begins. True if it said true.
+    pub(crate) fn begins_in<T>(&self, trie: &ByteTrie<T>, visit: &mut impl FnMut(&T) -> bool) -> bool {
+        match self.whole() {
+            Some(whole) => trie.search(whole.iter().copied(), visit),
+            None => trie.search(self.forward(), visit),
+        }
+    }
+
+    /// Shows `visit` what stands in `trie`, which holds texts from behind, for how the text ends.
+    pub(crate) fn ends_in<T>(&self, trie: &ByteTrie<T>, visit: &mut impl FnMut(&T) -> bool) -> bool {
+        match self.whole() {
+            _ if trie.is_empty() => false,
+            Some(whole) => trie.search(whole.iter().rev().copied(), visit),
+            None => trie.search(self.backward(), visit),
+        }
+    }
+
+    /// The text, if it is in one piece.
+    pub(crate) fn whole(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Whole(text) | Self::Header([text]) => Some(text),
+            Self::Header(_) => None,
+        }
+    }
+
+    /// A header is present even when it is empty.
+    pub(crate) fn is_present(&self) -> bool {
+        match self {
+            Self::Whole(text) => !text.is_empty(),
+            Self::Header(values) => !values.is_empty(),
         }
     }
 }
@@ -244,4 +328,39 @@ fn names(path: &str) -> (Option<&str>, Option<&str>) {
         inner.get(..namespace.len() + "/sa/".len() + name.len())
     });
     (Some(namespace), account)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) struct Listed(pub(crate) Vec<(&'static str, &'static str)>);
+
+    impl Headers for Listed {
+        fn each<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
+            self.0.as_slice().each(name, visit);
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_header_is_seen_however_many_there_are() {
+        for count in [0, 1, FEW_VALUES, FEW_VALUES + 1, 100] {
+            let headers = Listed(vec![("X", "v"); count]);
+            assert_eq!(with_values(&headers, "x", |values| values.len()), count);
+        }
+    }
+
+    #[test]
+    fn names_are_at_the_start_of_the_path() {
+        for (path, namespace, account) in [
+            ("/ns/a/sa/b", Some("a"), Some("a/sa/b")),
+            ("/ns/a/sa/b/c", Some("a"), Some("a/sa/b")),
+            ("/ns/a/x", Some("a"), None),
+            ("/ns/a", None, None),
+            ("/x/ns/a/sa/b", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(names(path), (namespace, account), "{path}");
+        }
+    }
 }

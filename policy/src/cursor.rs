@@ -237,7 +237,7 @@ fn meant(written: &str, known: &[&'static str]) -> Option<&'static str> {
     known
         .iter()
         .map(|name| (distance(&written, &name.to_ascii_lowercase()), *name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 5)
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min()
         .map(|(_, name)| name)
 }

@@ -96,7 +96,11 @@ fn is_marker(line: &str) -> bool {
 fn is_blank(document: &str) -> bool {
     let comment = |line: &str| line.is_empty() || line.starts_with('#');
     document.trim_start_matches('\u{feff}').lines().all(|line| {
-        let line = if is_marker(line) { line.get(3..).unwrap_or_default() } else { line };
+        let line = if is_marker(line) {
+            line.get(3..).unwrap_or_default()
+        } else {
+            line
+        };
         comment(line.trim()) || line.trim_end() == "..."
     })
 }
@@ -110,7 +114,10 @@ fn items(node: &Node, default_namespace: Option<&str>) -> Vec<Content> {
             ..
         }) = node.field("items")
     {
-        return items.iter().map(|item| content(item, default_namespace)).collect();
+        return items
+            .iter()
+            .map(|item| content(item, default_namespace))
+            .collect();
     }
     vec![content(node, default_namespace)]
 }

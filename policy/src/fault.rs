@@ -119,9 +119,10 @@ impl Shape {
             Self::TooLarge { .. } => "split it into several objects".to_owned(),
             Self::UnknownField { meant: Some(meant) } => format!("did you mean {meant}?"),
             Self::UnknownField { meant: None } => "remove it, or move it to where it belongs".to_owned(),
-            Self::WrongType { wanted: "text", found } if matches!(*found, "a number" | "true or false") => {
-                "put it in quotes".to_owned()
-            }
+            Self::WrongType {
+                wanted: "text",
+                found,
+            } if matches!(*found, "a number" | "true or false") => "put it in quotes".to_owned(),
             Self::WrongType { .. } => "look at the indentation and at the dashes".to_owned(),
             Self::Null => "give it a value or remove the field".to_owned(),
             Self::Missing => "add it".to_owned(),

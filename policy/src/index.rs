@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::address::{Block, BlockMap};
 use crate::check::Keys;
 use crate::clause::Clause;
-use crate::connection::Facts;
+use crate::connection::{Facts, Text};
 use crate::matcher::Pattern;
 use crate::model::Attribute;
 use crate::trie::{ByteTrie, Fold};
@@ -19,7 +19,10 @@ const LEAF: usize = 8;
 /// A clause is filed at most so many times as its values are many, all levels together.
 const COPIES: usize = 16;
 
-/// What clauses are filed by. Where two split equally well the first one is taken.
+/// Headers and claims by which clauses are filed, at most: those that most clauses ask for.
+const MAX_NAMED: usize = 16;
+
+/// What clauses are filed by, besides headers and claims. Where two split equally well the first one is taken.
 const DIMENSIONS: &[Attribute] = &[
     Attribute::Principal,
     Attribute::ServiceAccount,
@@ -34,6 +37,8 @@ const DIMENSIONS: &[Attribute] = &[
     Attribute::Method,
     Attribute::TrustDomain,
     Attribute::Sni,
+    Attribute::Audiences,
+    Attribute::Presenter,
 ];
 
 /// Clauses by number, filed.
@@ -47,7 +52,7 @@ pub(crate) enum Index {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Split {
-    attribute: &'static Attribute,
+    attribute: Attribute,
     filed: Filed,
     /// Those that demand nothing of the attribute.
     rest: Index,
@@ -71,13 +76,15 @@ struct Texts<T> {
 impl Index {
     pub(crate) fn new(clauses: &[Clause]) -> Self {
         let all: Vec<u32> = (0..).zip(clauses).map(|(number, _)| number).collect();
-        let values: usize = DIMENSIONS
+        let dimensions: Vec<Attribute> = DIMENSIONS.iter().cloned().chain(named(clauses)).collect();
+        let values: usize = dimensions
             .iter()
             .flat_map(|dimension| clauses.iter().filter_map(move |clause| clause.keys(dimension)))
             .map(|keys| keys.len())
             .sum();
         let mut builder = Builder {
             clauses,
+            dimensions: &dimensions,
             budget: COPIES * (values + LEAF),
         };
         builder.node(all, &mut Vec::new())
@@ -92,10 +99,10 @@ impl Index {
     }
 
     /// The first attribute that is asked for, if every clause demands something of it.
-    pub(crate) fn demands(&self) -> Option<&'static Attribute> {
+    pub(crate) fn demands(&self) -> Option<&Attribute> {
         match self {
             Self::Split(split) if matches!(&split.rest, Self::Leaf(rest) if rest.is_empty()) => {
-                Some(split.attribute)
+                Some(&split.attribute)
             }
             _ => None,
         }
@@ -106,11 +113,9 @@ impl Split {
     fn filed<V: FnMut(u32) -> bool>(&self, facts: &Facts<'_>, visit: &mut V) -> bool {
         let visit = &mut |child: &Index| child.search(facts, visit);
         match &self.filed {
-            Filed::Texts(texts) => facts
-                .text(self.attribute)
-                .is_some_and(|text| texts.search(text.as_bytes(), visit)),
+            Filed::Texts(texts) => facts.any_text(&self.attribute, &mut |text| texts.search(text, visit)),
             Filed::Blocks(blocks) => facts
-                .address(self.attribute)
+                .address(&self.attribute)
                 .is_some_and(|address| blocks.search(address, visit)),
             Filed::Ports(ports) => {
                 let place = ports.binary_search_by_key(&facts.connection.port, |(port, _)| *port);
@@ -124,10 +129,10 @@ impl Split {
 }
 
 impl<T> Texts<T> {
-    fn search(&self, text: &[u8], visit: &mut impl FnMut(&T) -> bool) -> bool {
-        self.forward.search(text.iter().copied(), visit)
-            || !self.backward.is_empty() && self.backward.search(text.iter().rev().copied(), visit)
-            || !text.is_empty() && self.present.as_ref().is_some_and(visit)
+    fn search(&self, text: Text<'_>, visit: &mut impl FnMut(&T) -> bool) -> bool {
+        text.begins_in(&self.forward, visit)
+            || text.ends_in(&self.backward, visit)
+            || text.is_present() && self.present.as_ref().is_some_and(visit)
     }
 
     fn map<U>(self, mut change: impl FnMut(T) -> U) -> Texts<U> {
@@ -139,15 +144,30 @@ impl<T> Texts<T> {
     }
 }
 
+/// The headers and claims that most clauses ask for.
+fn named(clauses: &[Clause]) -> Vec<Attribute> {
+    let mut counts: HashMap<&Attribute, usize> = HashMap::new();
+    for attribute in clauses.iter().flat_map(Clause::demanded) {
+        if matches!(attribute, Attribute::Header(_) | Attribute::Claim(_)) {
+            *counts.entry(attribute).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
+    let most = counts.into_iter().take(MAX_NAMED);
+    most.map(|(attribute, _)| attribute.clone()).collect()
+}
+
 struct Builder<'c> {
     clauses: &'c [Clause],
+    dimensions: &'c [Attribute],
     /// How often clauses may still be filed.
     budget: usize,
 }
 
 /// How well an attribute splits some clauses.
-struct Candidate {
-    attribute: &'static Attribute,
+struct Candidate<'c> {
+    attribute: &'c Attribute,
     keys: Vec<(u32, Keys)>,
     rest: Vec<u32>,
     /// Clauses that a decision is spared, at the least.
@@ -155,12 +175,13 @@ struct Candidate {
     filings: usize,
 }
 
-impl Builder<'_> {
-    fn node(&mut self, numbers: Vec<u32>, asked: &mut Vec<&'static Attribute>) -> Index {
+impl<'c> Builder<'c> {
+    fn node(&mut self, numbers: Vec<u32>, asked: &mut Vec<&'c Attribute>) -> Index {
         if numbers.len() <= LEAF {
             return Index::Leaf(numbers.into());
         }
-        let fresh: Vec<_> = DIMENSIONS
+        let fresh: Vec<_> = self
+            .dimensions
             .iter()
             .filter(|attribute| !asked.contains(attribute))
             .collect();
@@ -180,13 +201,13 @@ impl Builder<'_> {
         let rest = self.node(best.rest, asked);
         asked.pop();
         Index::Split(Box::new(Split {
-            attribute: best.attribute,
+            attribute: best.attribute.clone(),
             filed,
             rest,
         }))
     }
 
-    fn candidate(&self, attribute: &'static Attribute, numbers: &[u32]) -> Candidate {
+    fn candidate(&self, attribute: &'c Attribute, numbers: &[u32]) -> Candidate<'c> {
         let (mut keys, mut rest) = (Vec::new(), Vec::new());
         let mut sizes: HashMap<String, usize> = HashMap::new();
         let mut filings = 0;
@@ -217,7 +238,7 @@ impl Builder<'_> {
         &mut self,
         attribute: &Attribute,
         keys: Vec<(u32, Keys)>,
-        asked: &mut Vec<&'static Attribute>,
+        asked: &mut Vec<&'c Attribute>,
     ) -> Filed {
         let mut texts = new_texts(attribute);
         let mut blocks: HashMap<Block, Vec<u32>> = HashMap::new();

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::connection::Text;
 use crate::trie::{ByteTrie, Fold};
 
 /// Up to this many patterns are compared one by one.
@@ -96,30 +97,20 @@ impl TextSet {
     }
 
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
-        match &self.many {
-            None => self
-                .patterns
-                .iter()
-                .any(|pattern| pattern.matches(text, self.fold)),
-            Some(many) => many.matches(text),
+        self.matches_text(Text::Whole(text))
+    }
+
+    pub(crate) fn matches_text(&self, text: Text<'_>) -> bool {
+        if let Some(many) = &self.many {
+            return many.matches(text);
         }
-    }
-
-    /// Whether a header with these values matches. One that is there is present even when it is empty.
-    pub(crate) fn matches_header(&self, values: &[&[u8]]) -> bool {
-        !values.is_empty() && self.patterns.contains(&Pattern::Present) || self.matches_joined(values)
-    }
-
-    /// Whether the pieces, joined by commas, match: the value of a header that is sent several times.
-    fn matches_joined(&self, pieces: &[&[u8]]) -> bool {
-        match (pieces, &self.many) {
-            ([], _) => false,
-            ([only], _) => self.matches(only),
-            (_, Some(many)) => many.matches_bytes(joined(pieces), || joined_backward(pieces)),
-            (_, None) => {
-                let mut patterns = self.patterns.iter();
-                patterns.any(|pattern| joined_matches(pattern, pieces, self.fold))
-            }
+        let mut patterns = self.patterns.iter();
+        match text.whole() {
+            Some(whole) => patterns.any(|pattern| match pattern {
+                Pattern::Present => text.is_present(),
+                pattern => pattern.matches(whole, self.fold),
+            }),
+            None => patterns.any(|pattern| joined_matches(pattern, text, self.fold)),
         }
     }
 }
@@ -142,51 +133,27 @@ impl Many {
         many
     }
 
-    fn matches(&self, text: &[u8]) -> bool {
-        self.matches_bytes(text.iter().copied(), || text.iter().rev().copied())
-    }
-
-    /// The text forward, and a way to have it backward.
-    fn matches_bytes<B: Iterator<Item = u8>>(
-        &self,
-        mut forward: impl Iterator<Item = u8> + Clone,
-        backward: impl FnOnce() -> B,
-    ) -> bool {
-        self.present && forward.clone().next().is_some()
-            || self.forward.search(&mut forward, &mut |()| true)
-            || !self.backward.is_empty() && self.backward.search(backward(), &mut |()| true)
+    fn matches(&self, text: Text<'_>) -> bool {
+        self.present && text.is_present()
+            || text.begins_in(&self.forward, &mut |()| true)
+            || text.ends_in(&self.backward, &mut |()| true)
     }
 }
 
-/// The bytes of the pieces with commas between them.
-fn joined<'a>(pieces: &'a [&'a [u8]]) -> impl Iterator<Item = u8> + Clone + 'a {
-    pieces.iter().enumerate().flat_map(|(at, piece)| {
-        let comma: &[u8] = if at == 0 { b"" } else { b"," };
-        comma.iter().chain(piece.iter()).copied()
-    })
-}
-
-/// The same from behind.
-fn joined_backward<'a>(pieces: &'a [&'a [u8]]) -> impl Iterator<Item = u8> + 'a {
-    pieces.iter().enumerate().rev().flat_map(|(at, piece)| {
-        let comma: &[u8] = if at == 0 { b"" } else { b"," };
-        piece.iter().rev().chain(comma).copied()
-    })
-}
-
-fn joined_matches(pattern: &Pattern, pieces: &[&[u8]], fold: Fold) -> bool {
-    let length = joined(pieces).count();
-    let same = |text: &str, part: &mut dyn Iterator<Item = u8>| {
-        let text = text.bytes().map(|b| fold.byte(b));
-        text.eq(part.map(|b| fold.byte(b)))
+/// Whether a text in several pieces matches.
+fn joined_matches(pattern: &Pattern, text: Text<'_>, fold: Fold) -> bool {
+    let length = text.forward().count();
+    let same = |wanted: &str, part: &mut dyn Iterator<Item = u8>| {
+        let wanted = wanted.bytes().map(|b| fold.byte(b));
+        wanted.eq(part.map(|b| fold.byte(b)))
     };
     match pattern {
-        Pattern::Present => length > 0,
-        Pattern::Exact(exact) => exact.len() == length && same(exact, &mut joined(pieces)),
-        Pattern::Prefix(prefix) => same(prefix, &mut joined(pieces).take(prefix.len())),
+        Pattern::Present => text.is_present(),
+        Pattern::Exact(exact) => exact.len() == length && same(exact, &mut text.forward()),
+        Pattern::Prefix(prefix) => same(prefix, &mut text.forward().take(prefix.len())),
         Pattern::Suffix(suffix) => length
             .checked_sub(suffix.len())
-            .is_some_and(|skip| same(suffix, &mut joined(pieces).skip(skip))),
+            .is_some_and(|skip| same(suffix, &mut text.forward().skip(skip))),
     }
 }
 

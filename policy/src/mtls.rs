@@ -96,7 +96,9 @@ impl<'a> Resolver<'a> {
             }
             if level == Level::Workload {
                 let set = object.ports.iter();
-                ports = set.filter_map(|(port, mode)| Some((*port, say((*mode)?)))).collect();
+                ports = set
+                    .filter_map(|(port, mode)| Some((*port, say((*mode)?))))
+                    .collect();
             }
         }
         PeerModes {

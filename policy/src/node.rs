@@ -8,7 +8,7 @@ use serde_saphyr::Spanned;
 use crate::fault::{Excerpt, Fault, Shape};
 
 /// Largest document that is read. Kubernetes itself stores no object this large.
-pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
+const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 
 /// Lists and objects within one another. Policies have about ten levels.
 const MAX_DEPTH: usize = 64;
@@ -60,6 +60,7 @@ impl Node {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
             with_snippet: false,
+            strict_booleans: true,
         };
         match serde_saphyr::from_str_with_options::<Node>(text, options) {
             Ok(mut node) => {

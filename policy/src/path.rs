@@ -151,9 +151,7 @@ fn check(path: &str) -> Result<(), PathFault> {
 
 /// Nothing that normalisation could touch stands in it.
 fn is_plain(path: &str) -> bool {
-    !path.bytes().any(|b| matches!(b, b'%' | b'\\'))
-        && !path.contains("/.")
-        && !path.contains("//")
+    !path.bytes().any(|b| matches!(b, b'%' | b'\\')) && !path.contains("/.") && !path.contains("//")
 }
 
 fn normalize(path: &str, normalization: Normalization) -> Result<Cow<'_, str>, PathFault> {

@@ -136,9 +136,7 @@ impl Program {
     #[must_use]
     pub fn gate<'p>(&'p self, connection: &Connection<'_>, request: Option<&Request<'_>>) -> Gate<'p> {
         if let Some(policy) = self.shut_by.and_then(|number| self.policy(number)) {
-            return Gate::Shut(Denial::Faulty {
-                policy: &policy.name,
-            });
+            return Gate::Shut(Denial::Faulty { policy: &policy.name });
         }
         let tables = self.tables(request.is_some());
         if tables.custom.clauses().is_empty() {

@@ -117,7 +117,11 @@ pub fn level(
             let hit = targets
                 .iter()
                 .any(|target| is_target(target, namespace, workload, everywhere));
-            if hit { Ok(Level::Workload) } else { Err(OutOfScope::OtherTarget) }
+            if hit {
+                Ok(Level::Workload)
+            } else {
+                Err(OutOfScope::OtherTarget)
+            }
         }
         _ if matches!(workload.role, Role::Waypoint(..)) => Err(OutOfScope::WaypointNeedsTarget),
         _ if !everywhere && namespace != Some(workload.namespace.as_str()) => Err(OutOfScope::OtherNamespace),
@@ -127,7 +131,11 @@ pub fn level(
             let all = labels
                 .iter()
                 .all(|(name, value)| workload.labels.get(name) == Some(value));
-            if all { Ok(Level::Workload) } else { Err(OutOfScope::OtherLabels) }
+            if all {
+                Ok(Level::Workload)
+            } else {
+                Err(OutOfScope::OtherLabels)
+            }
         }
     }
 }
@@ -153,7 +161,10 @@ mod tests {
     fn workload(role: Role) -> Workload {
         Workload {
             namespace: "shop".to_owned(),
-            labels: BTreeMap::from([("app".to_owned(), "cart".to_owned()), ("tier".to_owned(), "x".to_owned())]),
+            labels: BTreeMap::from([
+                ("app".to_owned(), "cart".to_owned()),
+                ("tier".to_owned(), "x".to_owned()),
+            ]),
             role,
         }
     }
@@ -178,12 +189,32 @@ mod tests {
             ("shop", all.clone(), Ok(Level::Namespace)),
             ("bank", all, Err(OutOfScope::OtherNamespace)),
             ("root", labels(&[("app", "cart")]), Ok(Level::Workload)),
-            ("shop", labels(&[("app", "cart"), ("tier", "x")]), Ok(Level::Workload)),
-            ("shop", labels(&[("app", "cart"), ("tier", "y")]), Err(OutOfScope::OtherLabels)),
+            (
+                "shop",
+                labels(&[("app", "cart"), ("tier", "x")]),
+                Ok(Level::Workload),
+            ),
+            (
+                "shop",
+                labels(&[("app", "cart"), ("tier", "y")]),
+                Err(OutOfScope::OtherLabels),
+            ),
             ("shop", labels(&[("none", "")]), Err(OutOfScope::OtherLabels)),
-            ("bank", labels(&[("app", "cart")]), Err(OutOfScope::OtherNamespace)),
-            ("shop", target(TargetKind::Service, "cart"), Err(OutOfScope::OtherTarget)),
-            ("shop", target(TargetKind::Gateway, "cart"), Err(OutOfScope::OtherTarget)),
+            (
+                "bank",
+                labels(&[("app", "cart")]),
+                Err(OutOfScope::OtherNamespace),
+            ),
+            (
+                "shop",
+                target(TargetKind::Service, "cart"),
+                Err(OutOfScope::OtherTarget),
+            ),
+            (
+                "shop",
+                target(TargetKind::Gateway, "cart"),
+                Err(OutOfScope::OtherTarget),
+            ),
         ] {
             let found = level(Some(namespace), &attachment, &workload(Role::Sidecar), "root");
             assert_eq!(found, expected, "{namespace} {attachment:?}");
@@ -199,11 +230,21 @@ mod tests {
     #[test]
     fn a_gateway_heeds_its_name_and_selectors_too() {
         let gateway = workload(Role::Gateway("front".to_owned()));
-        let named = |namespace, name| level(Some(namespace), &target(TargetKind::Gateway, name), &gateway, "root");
+        let named = |namespace, name| {
+            level(
+                Some(namespace),
+                &target(TargetKind::Gateway, name),
+                &gateway,
+                "root",
+            )
+        };
         assert_eq!(named("shop", "front"), Ok(Level::Workload));
         assert_eq!(named("shop", "back"), Err(OutOfScope::OtherTarget));
         assert_eq!(named("root", "front"), Err(OutOfScope::OtherTarget));
-        assert_eq!(level(Some("shop"), &labels(&[("app", "cart")]), &gateway, "root"), Ok(Level::Workload));
+        assert_eq!(
+            level(Some("shop"), &labels(&[("app", "cart")]), &gateway, "root"),
+            Ok(Level::Workload)
+        );
     }
 
     #[test]
@@ -213,9 +254,13 @@ mod tests {
             namespace: "shop".to_owned(),
             name: name.to_owned(),
         };
-        let services = vec![service(TargetKind::Service, "cart"), service(TargetKind::ServiceEntry, "ext")];
+        let services = vec![
+            service(TargetKind::Service, "cart"),
+            service(TargetKind::ServiceEntry, "ext"),
+        ];
         let waypoint = workload(Role::Waypoint("wp".to_owned(), services));
-        let found = |namespace, attachment: &Attachment| level(Some(namespace), attachment, &waypoint, "root");
+        let found =
+            |namespace, attachment: &Attachment| level(Some(namespace), attachment, &waypoint, "root");
         for (namespace, kind, name, hit) in [
             ("shop", TargetKind::Service, "cart", true),
             ("shop", TargetKind::ServiceEntry, "ext", true),
@@ -227,7 +272,11 @@ mod tests {
             ("shop", TargetKind::GatewayClass, "istio-waypoint", false),
             ("root", TargetKind::GatewayClass, "istio", false),
         ] {
-            assert_eq!(found(namespace, &target(kind, name)).is_ok(), hit, "{namespace} {kind:?} {name}");
+            assert_eq!(
+                found(namespace, &target(kind, name)).is_ok(),
+                hit,
+                "{namespace} {kind:?} {name}"
+            );
         }
         for attachment in [Attachment::Everything, labels(&[("app", "cart")])] {
             assert_eq!(found("shop", &attachment), Err(OutOfScope::WaypointNeedsTarget));

@@ -234,7 +234,12 @@ fn scope(object: &Object, workload: &Workload, mesh: &Mesh) -> Result<Level, Out
     if matches!(object, Object::Peer(_)) {
         root_selector(Some(namespace), object.attachment(), mesh)?;
     }
-    level(Some(namespace), object.attachment(), workload, &mesh.root_namespace)
+    level(
+        Some(namespace),
+        object.attachment(),
+        workload,
+        &mesh.root_namespace,
+    )
 }
 
 fn root_selector(namespace: Option<&str>, attachment: &Attachment, mesh: &Mesh) -> Result<(), OutOfScope> {

@@ -18,7 +18,7 @@ pub(crate) enum NoMatch<'t> {
     /// This clause came furthest, up to this place.
     Near(&'t Clause, Place),
     /// All clauses demand something else of this attribute.
-    Attribute(&'static Attribute),
+    Attribute(&'t Attribute),
     /// There are clauses, none of them near.
     Far,
     /// There are none.

@@ -100,7 +100,10 @@ impl<T> ByteTrie<T> {
         let key: Vec<u8> = key.map(|byte| self.fold.byte(byte)).collect();
         let (mut node, mut at) = (0, 0);
         while let Some(&first) = key.get(at) {
-            match self.nodes[node].children.binary_search_by_key(&first, |(b, _)| *b) {
+            match self.nodes[node]
+                .children
+                .binary_search_by_key(&first, |(b, _)| *b)
+            {
                 Err(place) => {
                     let start = self.labels.len();
                     self.labels.extend_from_slice(&key[at..]);

@@ -41,11 +41,36 @@ fn folding_is_for_ascii_letters_only() {
 #[test]
 fn many_patterns_mean_what_few_mean() {
     let values = [
-        "abc", "ab*", "*bc", "x", "xyz", "xy*z", "", "*yy", "longer/path", "longer/*", "q*", "*q",
+        "abc",
+        "ab*",
+        "*bc",
+        "x",
+        "xyz",
+        "xy*z",
+        "",
+        "*yy",
+        "longer/path",
+        "longer/*",
+        "q*",
+        "*q",
     ];
     let texts = [
-        "abc", "ab", "a", "zbc", "x", "xyz", "xy*z", "", "yy", "longer/path", "longer/", "longer", "q", "qq",
-        "none", "ABC",
+        "abc",
+        "ab",
+        "a",
+        "zbc",
+        "x",
+        "xyz",
+        "xy*z",
+        "",
+        "yy",
+        "longer/path",
+        "longer/",
+        "longer",
+        "q",
+        "qq",
+        "none",
+        "ABC",
     ];
     for fold in [Fold::Exact, Fold::Ascii] {
         let many = TextSet::new(values.iter().map(|v| Pattern::new(v)).collect(), fold);
@@ -69,14 +94,20 @@ fn repeated_headers_are_compared_joined_by_commas() {
         ("one,two,three,*", false),
         ("*", true),
     ] {
-        assert_eq!(set(value).matches_joined(&pieces), expected, "{value}");
+        assert_eq!(
+            set(value).matches_text(Text::Header(&pieces)),
+            expected,
+            "{value}"
+        );
     }
-    assert!(!set("*").matches_joined(&[]));
-    assert!(set("*").matches_joined(&[b"", b""]));
+    assert!(!set("*").matches_text(Text::Header(&[])));
+    assert!(set("*").matches_text(Text::Header(&[b"", b""])));
+    assert!(set("*").matches_text(Text::Header(&[b""])));
+    assert!(!set("*").matches_text(Text::Whole(b"")));
     let values = ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(Pattern::new);
     let more = |value: &str| {
         let values = values.iter().cloned().chain([Pattern::new(value)]);
-        TextSet::new(values.collect(), Fold::Exact).matches_joined(&pieces)
+        TextSet::new(values.collect(), Fold::Exact).matches_text(Text::Header(&pieces))
     };
     assert!(more("one,two,three") && more("one,t*") && more("*o,three") && more("*"));
     assert!(!more("one") && !more("two*") && !more("*two"));

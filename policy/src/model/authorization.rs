@@ -17,7 +17,14 @@ const MAX_ENTRIES: usize = 512;
 /// Most values of `serviceAccounts`.
 const MAX_ACCOUNTS: usize = 16;
 
-pub(crate) const SPEC: &[&str] = &["selector", "targetRef", "targetRefs", "action", "provider", "rules"];
+pub(crate) const SPEC: &[&str] = &[
+    "selector",
+    "targetRef",
+    "targetRefs",
+    "action",
+    "provider",
+    "rules",
+];
 const SOURCE: &[&str] = &[
     "principals",
     "notPrincipals",
@@ -104,7 +111,11 @@ impl Rule {
 }
 
 /// Reads a `spec`, which may be absent.
-pub(crate) fn read(meta: Meta, spec: Option<&Cursor<'_>>, faults: &mut Faults) -> Option<AuthorizationPolicy> {
+pub(crate) fn read(
+    meta: Meta,
+    spec: Option<&Cursor<'_>>,
+    faults: &mut Faults,
+) -> Option<AuthorizationPolicy> {
     let Some(spec) = spec else {
         return Some(AuthorizationPolicy {
             meta,
@@ -192,7 +203,9 @@ fn rule(at: &Cursor<'_>, reading: Reading<'_>, faults: &mut Faults) -> Option<Ru
         source_terms(&source, entry, reading, faults)
     });
     let to = entries(&rule, "to", faults, |entry, item, faults| {
-        let operation = item.object(&["operation"], faults)?.require("operation", faults)?;
+        let operation = item
+            .object(&["operation"], faults)?
+            .require("operation", faults)?;
         let fields = filled(&operation, OPERATION, faults)?;
         terms(&fields, faults, |name, at, faults| {
             operation_term(name, entry, at, faults)
@@ -337,7 +350,10 @@ fn operation_term(name: &str, entry: usize, at: &Cursor<'_>, faults: &mut Faults
                 }
             })?),
         ),
-        _ => (Attribute::DestinationPort, Values::Ports(at.parse_all(faults, port)?)),
+        _ => (
+            Attribute::DestinationPort,
+            Values::Ports(at.parse_all(faults, port)?),
+        ),
     };
     Some(Term {
         attribute,

@@ -149,8 +149,10 @@ pub(crate) fn dry_run(annotations: &Cursor<'_>, faults: &mut Faults) -> Option<b
 pub(crate) fn kubernetes_name(text: &str) -> Result<String, BadValue> {
     let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    let sound =
-        text.len() <= 253 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().last());
+    let sound = text.len() <= 253
+        && text.bytes().all(inner)
+        && edge(text.bytes().next())
+        && edge(text.bytes().last());
     if sound {
         Ok(text.to_owned())
     } else {

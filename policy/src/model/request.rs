@@ -265,7 +265,9 @@ fn outputs(rule: &Object<'_>, faults: &mut Faults) -> Option<Outputs> {
     let payload = optional(rule, "outputPayloadToHeader", faults, |at, faults| {
         at.parse(faults, header_name)
     });
-    let forward = optional(rule, "forwardOriginalToken", faults, |at, faults| at.truth(faults));
+    let forward = optional(rule, "forwardOriginalToken", faults, |at, faults| {
+        at.truth(faults)
+    });
     let claims = optional(rule, "outputClaimToHeaders", faults, |at, faults| {
         all(&at.filled_list(MAX_SPLIT, faults)?, faults, |item, faults| {
             let output = item.object(&["header", "claim"], faults)?;

@@ -185,7 +185,10 @@ fn action_effect(spec: &Node) -> Effect {
         };
     };
     let doubtful = fields.get("provider").is_some() || !has_only(spec, authorization::SPEC);
-    match fields.get("action").map(|at| at.node().text().unwrap_or_default()) {
+    match fields
+        .get("action")
+        .map(|at| at.node().text().unwrap_or_default())
+    {
         None if !doubtful => Effect::AllowNothing,
         Some("ALLOW") => Effect::AllowNothing,
         Some("AUDIT") => Effect::Nothing,

@@ -103,7 +103,11 @@ fn label_value(at: &Cursor<'_>, faults: &mut Faults) -> Option<String> {
     clippy::option_option,
     reason = "outside: could it be read; inside: are there any"
 )]
-fn targets(spec: &Object<'_>, namespace: Option<&str>, faults: &mut Faults) -> Option<Option<Vec<TargetRef>>> {
+fn targets(
+    spec: &Object<'_>,
+    namespace: Option<&str>,
+    faults: &mut Faults,
+) -> Option<Option<Vec<TargetRef>>> {
     match (spec.get("targetRef"), spec.get("targetRefs")) {
         (None, None) => Some(None),
         (Some(_), Some(both)) => {

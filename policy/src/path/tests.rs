@@ -14,12 +14,30 @@ fn seen(target: &str, form: Normalization) -> String {
 #[test]
 fn each_form_sees_what_the_reference_says() {
     for (target, expected) in [
-        ("/shop/./cart", ["/shop/./cart", "/shop/cart", "/shop/cart", "/shop/cart"]),
-        ("/shop/%2E%2E/root", ["/shop/%2E%2E/root", "/root", "/root", "/root"]),
-        ("/shop//cart", ["/shop//cart", "/shop//cart", "/shop/cart", "/shop/cart"]),
-        ("/shop%2Fcart", ["/shop%2Fcart", "/shop%2Fcart", "/shop%2Fcart", "/shop/cart"]),
-        ("/shop%5ccart", ["/shop%5ccart", "/shop%5ccart", "/shop%5ccart", "/shop/cart"]),
-        ("/shop\\cart", ["/shop\\cart", "/shop/cart", "/shop/cart", "/shop/cart"]),
+        (
+            "/shop/./cart",
+            ["/shop/./cart", "/shop/cart", "/shop/cart", "/shop/cart"],
+        ),
+        (
+            "/shop/%2E%2E/root",
+            ["/shop/%2E%2E/root", "/root", "/root", "/root"],
+        ),
+        (
+            "/shop//cart",
+            ["/shop//cart", "/shop//cart", "/shop/cart", "/shop/cart"],
+        ),
+        (
+            "/shop%2Fcart",
+            ["/shop%2Fcart", "/shop%2Fcart", "/shop%2Fcart", "/shop/cart"],
+        ),
+        (
+            "/shop%5ccart",
+            ["/shop%5ccart", "/shop%5ccart", "/shop%5ccart", "/shop/cart"],
+        ),
+        (
+            "/shop\\cart",
+            ["/shop\\cart", "/shop/cart", "/shop/cart", "/shop/cart"],
+        ),
         ("/sh%6Fp", ["/sh%6Fp", "/shop", "/shop", "/shop"]),
         ("/Shop%252Fcart#top?x=1", ["/Shop%252Fcart"; 4]),
         ("/a?b=/../c", ["/a"; 4]),

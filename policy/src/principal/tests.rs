@@ -16,14 +16,24 @@ fn expanded(domains: &LocalDomains, value: &str) -> Vec<String> {
 fn a_principal_of_ours_means_every_domain_of_ours() {
     let domains = local("new-td", &["old-td"]);
     for value in ["new-td/ns/a/sa/b", "old-td/ns/a/sa/b", "cluster.local/ns/a/sa/b"] {
-        assert_eq!(expanded(&domains, value), ["new-td/ns/a/sa/b", "old-td/ns/a/sa/b"], "{value}");
+        assert_eq!(
+            expanded(&domains, value),
+            ["new-td/ns/a/sa/b", "old-td/ns/a/sa/b"],
+            "{value}"
+        );
     }
-    assert_eq!(expanded(&domains, "cluster.local/ns/a/sa/*"), ["new-td/ns/a/sa/*", "old-td/ns/a/sa/*"]);
+    assert_eq!(
+        expanded(&domains, "cluster.local/ns/a/sa/*"),
+        ["new-td/ns/a/sa/*", "old-td/ns/a/sa/*"]
+    );
 }
 
 #[test]
 fn the_pointer_is_not_kept_unless_it_is_a_domain_of_ours() {
-    assert_eq!(expanded(&local("td", &[]), "cluster.local/ns/a/sa/b"), ["td/ns/a/sa/b"]);
+    assert_eq!(
+        expanded(&local("td", &[]), "cluster.local/ns/a/sa/b"),
+        ["td/ns/a/sa/b"]
+    );
     assert_eq!(
         expanded(&local("td", &["cluster.local"]), "cluster.local/ns/a/sa/b"),
         ["td/ns/a/sa/b", "cluster.local/ns/a/sa/b"]
@@ -49,7 +59,10 @@ fn what_names_no_domain_of_ours_stays_as_it_is() {
 #[test]
 fn a_starred_domain_is_kept_where_it_fits_and_replaced_where_not() {
     let domains = local("new-td", &["old-td", "else"]);
-    assert_eq!(expanded(&domains, "*-td/ns/a/sa/b"), ["*-td/ns/a/sa/b", "else/ns/a/sa/b"]);
+    assert_eq!(
+        expanded(&domains, "*-td/ns/a/sa/b"),
+        ["*-td/ns/a/sa/b", "else/ns/a/sa/b"]
+    );
     assert_eq!(expanded(&domains, "*-x/ns/a/sa/b"), ["*-x/ns/a/sa/b"]);
 }
 
@@ -90,10 +103,17 @@ fn a_request_principal_splits_at_the_last_slash() {
         ("*/*", "any", "bob", false),
     ] {
         let rule = RequestPrincipal::new(value);
-        assert_eq!(rule.matches(issuer, subject), expected, "{value} {issuer} {subject}");
+        assert_eq!(
+            rule.matches(issuer, subject),
+            expected,
+            "{value} {issuer} {subject}"
+        );
         if expected {
             let joined = format!("{issuer}/{subject}");
-            assert!(rule.joined().matches(joined.as_bytes(), Fold::Exact), "{value} {joined}");
+            assert!(
+                rule.joined().matches(joined.as_bytes(), Fold::Exact),
+                "{value} {joined}"
+            );
         }
     }
 }
@@ -102,7 +122,14 @@ fn a_request_principal_splits_at_the_last_slash() {
 fn accounts_are_names_and_nothing_else() {
     assert_eq!(Account::new("b", "a").unwrap().in_path(), "a/sa/b");
     assert_eq!(Account::new("c/b.d", "a").unwrap().in_path(), "c/sa/b.d");
-    for text in ["*", "a/*", "a/b/c", "spiffe://td/ns/a/sa/b", "A", &"a".repeat(321)] {
+    for text in [
+        "*",
+        "a/*",
+        "a/b/c",
+        "spiffe://td/ns/a/sa/b",
+        "A",
+        &"a".repeat(321),
+    ] {
         assert!(Account::new(text, "ns").is_err(), "{text}");
     }
 }

@@ -12,6 +12,7 @@ use crate::scope::Mesh;
 use crate::table::Table;
 
 /// A policy that concerns the workload.
+#[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     /// As written.
     Sound(&'a AuthorizationPolicy),
@@ -102,7 +103,9 @@ impl<'a> Compiler<'a> {
         for (at, rule) in (0..).zip(&policy.rules) {
             self.report(&name, at, policy, rule);
             let making = Making::new(number, at, &policy.action, &self.mesh.domains);
-            let list = (policy.action.as_str(), policy.meta.dry_run);
+            // An AUDIT decides nothing anyway, so it has no dry run.
+            let dry_run = policy.meta.dry_run && policy.action != Action::Audit;
+            let list = (policy.action.as_str(), dry_run);
             let allow = policy.action == Action::Allow;
             for (protocol, lists) in [(Protocol::Http, &mut self.http), (Protocol::Tcp, &mut self.tcp)] {
                 let enforced = enforceable(rule, allow, protocol);
@@ -110,7 +113,11 @@ impl<'a> Compiler<'a> {
                     self.differs = true;
                 }
                 if let Some(rule) = enforced {
-                    lists.clauses.entry(list).or_default().extend(making.clauses(&rule));
+                    lists
+                        .clauses
+                        .entry(list)
+                        .or_default()
+                        .extend(making.clauses(&rule));
                 }
             }
         }

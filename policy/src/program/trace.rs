@@ -123,7 +123,11 @@ impl fmt::Display for Miss {
                     Some(presented) => write!(f, "the {attribute} is {presented:?}")?,
                     None => write!(f, "the {attribute} is absent or not shown")?,
                 }
-                let verb = if *negated { "must be none of" } else { "must be one of" };
+                let verb = if *negated {
+                    "must be none of"
+                } else {
+                    "must be one of"
+                };
                 write!(f, ", and {verb} {wanted}")
             }
         }
@@ -201,7 +205,11 @@ impl Program {
             };
             nearest.entry(lost.rule).or_insert((0, miss));
         }
-        let misses: Vec<Miss> = nearest.into_values().map(|(_, miss)| miss).take(MAX_MISSES).collect();
+        let misses: Vec<Miss> = nearest
+            .into_values()
+            .map(|(_, miss)| miss)
+            .take(MAX_MISSES)
+            .collect();
         let more = policy.rules.saturating_sub(misses.len());
         Says::DoesNotMatch(misses, more)
     }
