@@ -9,6 +9,7 @@ mod agent;
 mod bundle;
 mod chain;
 mod csr;
+mod policy;
 mod servers;
 mod spiffe_id;
 
@@ -16,6 +17,7 @@ pub use agent::{agent_config, sds_delta, sds_sotw};
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
+pub use policy::{policy_documents, policy_path};
 pub use servers::{ca_config, ca_state, duration, token_claims};
 pub use spiffe_id::spiffe_id;
 
@@ -81,6 +83,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "agent_config",
         run: agent_config,
+    },
+    Target {
+        name: "policy_documents",
+        run: policy_documents,
+    },
+    Target {
+        name: "policy_path",
+        run: policy_path,
     },
 ];
 

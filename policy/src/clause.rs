@@ -111,9 +111,9 @@ pub(crate) struct Making<'a> {
     pub(crate) local: &'a LocalDomains,
 }
 
-impl Making<'_> {
-    pub(crate) fn new<'a>(policy: u32, rule: u32, action: &Action, local: &'a LocalDomains) -> Making<'a> {
-        Making {
+impl<'a> Making<'a> {
+    pub(crate) fn new(policy: u32, rule: u32, action: &Action, local: &'a LocalDomains) -> Self {
+        Self {
             policy,
             rule,
             allow: *action == Action::Allow,

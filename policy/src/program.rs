@@ -75,6 +75,8 @@ struct Tables {
 /// A field that cannot be enforced, and how it counts: never wider than written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unenforceable {
+    /// The policy's number in its program.
+    number: u32,
     /// The policy.
     pub policy: PolicyName,
     /// The rule in it, from 0.

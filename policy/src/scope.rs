@@ -111,12 +111,12 @@ pub fn level(
     workload: &Workload,
     root: &str,
 ) -> Result<Level, OutOfScope> {
-    let everywhere = namespace.is_none_or(|namespace| namespace == root);
     match attachment {
         Attachment::Targets(targets) => {
+            let root = namespace.is_none_or(|namespace| namespace == root);
             let hit = targets
                 .iter()
-                .any(|target| is_target(target, namespace, workload, everywhere));
+                .any(|target| is_target(target, namespace, workload, root));
             if hit {
                 Ok(Level::Workload)
             } else {
@@ -124,20 +124,49 @@ pub fn level(
             }
         }
         _ if matches!(workload.role, Role::Waypoint(..)) => Err(OutOfScope::WaypointNeedsTarget),
-        _ if !everywhere && namespace != Some(workload.namespace.as_str()) => Err(OutOfScope::OtherNamespace),
+        _ => by_selector(namespace, attachment, workload, root),
+    }
+}
+
+fn by_selector(
+    namespace: Option<&str>,
+    attachment: &Attachment,
+    workload: &Workload,
+    root: &str,
+) -> Result<Level, OutOfScope> {
+    let everywhere = namespace.is_none_or(|namespace| namespace == root);
+    if !everywhere && namespace != Some(workload.namespace.as_str()) {
+        return Err(OutOfScope::OtherNamespace);
+    }
+    match attachment {
         Attachment::Everything if everywhere => Ok(Level::Mesh),
         Attachment::Everything => Ok(Level::Namespace),
         Attachment::Labels(labels) => {
-            let all = labels
-                .iter()
-                .all(|(name, value)| workload.labels.get(name) == Some(value));
-            if all {
+            let mut labels = labels.iter();
+            if labels.all(|(name, value)| workload.labels.get(name) == Some(value)) {
                 Ok(Level::Workload)
             } else {
                 Err(OutOfScope::OtherLabels)
             }
         }
+        Attachment::Targets(_) => Err(OutOfScope::OtherTarget),
     }
+}
+
+/// The level on which a PeerAuthentication concerns the workload, however it is reached.
+///
+/// # Errors
+/// [`OutOfScope`] if it does not.
+pub fn peer_level(
+    namespace: Option<&str>,
+    attachment: &Attachment,
+    workload: &Workload,
+    root: &str,
+) -> Result<Level, OutOfScope> {
+    if matches!(attachment, Attachment::Labels(_)) && namespace == Some(root) {
+        return Err(OutOfScope::RootSelector);
+    }
+    by_selector(namespace, attachment, workload, root)
 }
 
 fn is_target(target: &TargetRef, namespace: Option<&str>, workload: &Workload, root: bool) -> bool {
@@ -219,6 +248,19 @@ mod tests {
             let found = level(Some(namespace), &attachment, &workload(Role::Sidecar), "root");
             assert_eq!(found, expected, "{namespace} {attachment:?}");
         }
+    }
+
+    #[test]
+    fn mutual_tls_is_demanded_of_waypoints_as_of_all_others() {
+        let waypoint = workload(Role::Waypoint("wp".to_owned(), Vec::new()));
+        let found =
+            |namespace, attachment: &Attachment| peer_level(Some(namespace), attachment, &waypoint, "root");
+        assert_eq!(found("root", &Attachment::Everything), Ok(Level::Mesh));
+        assert_eq!(found("shop", &labels(&[("app", "cart")])), Ok(Level::Workload));
+        assert_eq!(
+            found("root", &labels(&[("app", "cart")])),
+            Err(OutOfScope::RootSelector)
+        );
     }
 
     #[test]

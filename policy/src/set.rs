@@ -10,10 +10,10 @@ use crate::decision::PolicyName;
 use crate::document::{Content, Reading};
 use crate::fault::{Conflict, Fault};
 use crate::model::salvage::{Effect, Faulty};
-use crate::model::{Attachment, Kind, Object, ObjectKey};
+use crate::model::{Kind, Object, ObjectKey};
 use crate::mtls::{PeerModes, Resolver};
 use crate::program::{Compiler, Program, Source};
-use crate::scope::{Level, Mesh, OutOfScope, Workload, level};
+use crate::scope::{Level, Mesh, OutOfScope, Workload, level, peer_level};
 use crate::tokens::TokenRules;
 
 /// All objects.
@@ -230,25 +230,13 @@ fn document(origin: &Arc<str>, line: u64) -> PolicyName {
 }
 
 fn scope(object: &Object, workload: &Workload, mesh: &Mesh) -> Result<Level, OutOfScope> {
-    let namespace = &object.meta().namespace;
-    if matches!(object, Object::Peer(_)) {
-        root_selector(Some(namespace), object.attachment(), mesh)?;
-    }
-    level(
-        Some(namespace),
-        object.attachment(),
-        workload,
-        &mesh.root_namespace,
-    )
-}
-
-fn root_selector(namespace: Option<&str>, attachment: &Attachment, mesh: &Mesh) -> Result<(), OutOfScope> {
-    match attachment {
-        Attachment::Labels(_) if namespace == Some(mesh.root_namespace.as_str()) => {
-            Err(OutOfScope::RootSelector)
-        }
-        _ => Ok(()),
-    }
+    let level = if matches!(object, Object::Peer(_)) {
+        peer_level
+    } else {
+        level
+    };
+    let namespace = Some(object.meta().namespace.as_str());
+    level(namespace, object.attachment(), workload, &mesh.root_namespace)
 }
 
 /// What is in force, being made.
@@ -270,11 +258,8 @@ impl<'a> Making<'a> {
 
     fn faulty(&mut self, name: PolicyName, faulty: &Faulty, workload: &Workload, mesh: &Mesh) {
         let namespace = faulty.namespace.as_deref();
-        if faulty.kind == Some(Kind::PeerAuthentication)
-            && root_selector(namespace, &faulty.attachment, mesh).is_err()
-        {
-            return;
-        }
+        let peer = faulty.kind == Some(Kind::PeerAuthentication);
+        let level = if peer { peer_level } else { level };
         let Ok(level) = level(namespace, &faulty.attachment, workload, &mesh.root_namespace) else {
             return;
         };

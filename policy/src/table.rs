@@ -37,6 +37,13 @@ impl Table {
         &self.clauses
     }
 
+    /// The clauses of one policy. They stand in the order of the policies.
+    pub(crate) fn clauses_of(&self, policy: u32) -> impl Iterator<Item = &Clause> {
+        let from = self.clauses.partition_point(|clause| clause.policy < policy);
+        let rest = self.clauses.iter().skip(from);
+        rest.take_while(move |clause| clause.policy == policy)
+    }
+
     fn clause(&self, number: u32) -> Option<&Clause> {
         self.clauses.get(usize::try_from(number).ok()?)
     }

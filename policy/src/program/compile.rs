@@ -101,7 +101,7 @@ impl<'a> Compiler<'a> {
             _ => None,
         };
         for (at, rule) in (0..).zip(&policy.rules) {
-            self.report(&name, at, policy, rule);
+            self.report((number, &name), at, policy, rule);
             let making = Making::new(number, at, &policy.action, &self.mesh.domains);
             // An AUDIT decides nothing anyway, so it has no dry run.
             let dry_run = policy.meta.dry_run && policy.action != Action::Audit;
@@ -144,14 +144,21 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn report(&mut self, name: &PolicyName, number: u32, policy: &AuthorizationPolicy, rule: &Rule) {
+    fn report(
+        &mut self,
+        (number, name): (u32, &PolicyName),
+        at: u32,
+        policy: &AuthorizationPolicy,
+        rule: &Rule,
+    ) {
         let lost = rule
             .terms()
             .filter(|term| term.attribute.is_http() || term.attribute.is_unavailable());
         for term in lost {
             self.unenforceable.push(Unenforceable {
+                number,
                 policy: name.clone(),
-                rule: usize::try_from(number).unwrap_or_default(),
+                rule: usize::try_from(at).unwrap_or_default(),
                 field: term.place,
                 attribute: term.attribute.clone(),
                 everywhere: term.attribute.is_unavailable(),

@@ -183,8 +183,7 @@ impl Program {
 
     fn says(&self, number: u32, policy: &Policy, (tables, facts): (&Tables, &Facts<'_>)) -> Says {
         let mut nearest: BTreeMap<usize, (usize, Miss)> = BTreeMap::new();
-        let clauses = table(tables, policy).clauses().iter();
-        for clause in clauses.filter(|clause| clause.policy == number) {
+        for clause in table(tables, policy).clauses_of(number) {
             let rule = usize::try_from(clause.rule).unwrap_or_default();
             let Some((passed, miss)) = miss(clause, rule, facts) else {
                 return Says::Matches(rule);
@@ -194,9 +193,10 @@ impl Program {
                 nearest.insert(rule, (passed, miss));
             }
         }
-        let lost = self.unenforceable.iter().filter(|lost| {
-            lost.policy == policy.name && lost.never_matches && (lost.everywhere || facts.request.is_none())
-        });
+        let from = self.unenforceable.partition_point(|lost| lost.number < number);
+        let lost = self.unenforceable.iter().skip(from);
+        let lost = lost.take_while(|lost| lost.number == number);
+        let lost = lost.filter(|lost| lost.never_matches && (lost.everywhere || facts.request.is_none()));
         for lost in lost {
             let miss = Miss {
                 rule: lost.rule,

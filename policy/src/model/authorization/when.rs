@@ -1,6 +1,7 @@
 //! `when`: the keys and what they take.
 
-use super::{Reading, values};
+use super::Reading;
+use super::terms::values;
 use crate::cursor::{Cursor, Faults};
 use crate::fault::{BadValue, Conflict, Excerpt};
 use crate::model::term::{Attribute, Part, Place, Term};
