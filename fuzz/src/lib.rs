@@ -10,6 +10,7 @@ mod bundle;
 mod chain;
 mod csr;
 mod jwt;
+mod policy;
 mod servers;
 mod spiffe_id;
 
@@ -18,6 +19,7 @@ pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
 pub use jwt::{jwt_svid, validate as validate_jwt};
+pub use policy::{policy_documents, policy_path};
 pub use servers::{ca_config, ca_state, duration, token_claims};
 pub use spiffe_id::spiffe_id;
 
@@ -95,6 +97,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "cgroup",
         run: cgroup,
+    },
+    Target {
+        name: "policy_documents",
+        run: policy_documents,
+    },
+    Target {
+        name: "policy_path",
+        run: policy_path,
     },
 ];
 

@@ -103,6 +103,17 @@ fn sound_seeds_are_accepted() {
             .roots()
             .is_empty()
     );
+    for (seed, objects) in [("allow", 2), ("deny-and-custom", 3), ("peers", 3), ("tokens", 1)] {
+        let text = String::from_utf8(read(&format!("policy_documents/{seed}"))).unwrap();
+        let readings = signet_policy::read_text(seed, &text, Some("shop"));
+        let sound = |reading: &signet_policy::Reading| {
+            matches!(reading.content, signet_policy::document::Content::Sound(_))
+        };
+        assert!(
+            readings.len() == objects && readings.iter().all(sound),
+            "{seed}: {readings:?}"
+        );
+    }
     let bundle = TrustBundle::from_pem(domain(), signet_fuzz::ROOT.as_bytes(), 1).unwrap();
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(signet_fuzz::FIXTURE_TIME));
     for seed in ["chain/sound", "chain/sound-with-root", "chain/sound-direct"] {

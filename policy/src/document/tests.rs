@@ -1,0 +1,49 @@
+use super::*;
+
+fn lines(text: &str) -> Vec<u64> {
+    documents(text).iter().map(|(line, _)| *line).collect()
+}
+
+#[test]
+fn documents_are_split_at_marker_lines_only() {
+    assert_eq!(lines("a: 1\n---\nb: 2\n--- # more\nc: 3\n"), [1, 2, 4]);
+    assert_eq!(lines("---\na: 1\n"), [1]);
+    assert_eq!(lines("a: |\n  ---\n ---\n---x\n"), [1]);
+    assert_eq!(lines("\n# only this\n---\n---\n...\n"), Vec::<u64>::new());
+    assert_eq!(lines("# c\n---\na: 1\r\n---\r\nb: 1"), [2, 4]);
+    assert_eq!(lines(""), Vec::<u64>::new());
+}
+
+#[test]
+fn a_kind_of_ours_in_another_group_is_a_fault_and_other_kinds_are_not_ours() {
+    let content = |text: &str| read_text("f", text, None).remove(0).content;
+    assert!(matches!(
+        content("{apiVersion: security.istio.oi/v1, kind: AuthorizationPolicy}"),
+        Content::Faulty(_)
+    ));
+    assert!(matches!(
+        content("{apiVersion: networking.istio.io/v1, kind: Gateway}"),
+        Content::Foreign(_)
+    ));
+    assert!(matches!(content("{replicas: 3}"), Content::Foreign(_)));
+    assert!(matches!(
+        content("{kind: AuthorizationPolicy}"),
+        Content::Faulty(_)
+    ));
+    assert!(matches!(content("[1, 2]"), Content::Faulty(_)));
+    assert!(matches!(content("just text"), Content::Faulty(_)));
+}
+
+#[test]
+fn deep_and_repeating_documents_are_refused_in_time() {
+    let deep = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\n\
+                g: [*f,*f,*f,*f,*f,*f,*f,*f]\nkind: AuthorizationPolicy\n";
+    for text in [deep.as_str(), bomb] {
+        assert!(matches!(
+            read_text("f", text, None).remove(0).content,
+            Content::Faulty(_)
+        ));
+    }
+}
