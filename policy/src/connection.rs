@@ -229,6 +229,8 @@ impl<'a> Facts<'a> {
             Attribute::Header(name) => self.request.is_some_and(|request| {
                 with_values(request.headers, name, |values| match values {
                     [] => false,
+                    // As Envoy's RBAC does: joined text alone would let `a` hide behind `a,b` (CVE-2026-26308).
+                    [_, _, ..] if values.chunks(1).any(|one| test(Text::Header(one))) => true,
                     values => test(Text::Header(values)),
                 })
             }),

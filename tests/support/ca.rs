@@ -1,7 +1,6 @@
 //! `signet-ca` as a process.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Map, Value, json};
 use signet_certs::{TrustBundle, TrustDomain};
@@ -10,7 +9,7 @@ use crate::admin::Admin;
 use crate::cluster::Cluster;
 use crate::dir::Dir;
 use crate::metrics::Scrape;
-use crate::process::{Process, program};
+use crate::process::{Process, program, under};
 use crate::wait::{SOON, until_some};
 
 /// A name in the CA's serving certificate.
@@ -119,15 +118,7 @@ impl CaSetup {
     pub fn spawn(&self) -> Process {
         let yaml = signet_runtime::config::to_yaml(&Value::Object(self.config.clone()));
         let config = self.dir.write("ca.yaml", yaml);
-        let ca = program("signet-ca");
-        let mut command = match self.before.split_first() {
-            Some((first, rest)) => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(ca);
-                command
-            }
-            None => Command::new(ca),
-        };
+        let mut command = under(&self.before, &program("signet-ca"));
         command
             .args(["run", "--config"])
             .arg(config)

@@ -4,7 +4,6 @@
 pub mod bootstrap;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,6 +28,7 @@ pub struct EnvoySetup {
     names: Names,
     listeners: Vec<Value>,
     clusters: Vec<Value>,
+    under: &'static [&'static str],
 }
 
 impl EnvoySetup {
@@ -43,7 +43,41 @@ impl EnvoySetup {
             names: Names::default(),
             listeners: Vec::new(),
             clusters: Vec::new(),
+            under: &[],
         }
+    }
+
+    /// Runs it by this command, which has to become it.
+    #[must_use]
+    pub fn under(mut self, command: &'static [&'static str]) -> Self {
+        self.under = command;
+        self
+    }
+
+    /// TLS of a listener, its secrets from the agent. With `peer`, only that SPIFFE ID may come.
+    #[must_use]
+    pub fn server_tls(&self, peer: Option<&str>) -> Value {
+        bootstrap::downstream_tls(self.subscription, &self.names, peer)
+    }
+
+    /// TLS towards a server, its secrets from the agent. With `peer`, only that SPIFFE ID is accepted there.
+    #[must_use]
+    pub fn client_tls(&self, peer: Option<&str>) -> Value {
+        bootstrap::upstream_tls(self.subscription, &self.names, peer)
+    }
+
+    /// A listener as Envoy's documents have it.
+    #[must_use]
+    pub fn raw_listener(mut self, listener: Value) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// A cluster as Envoy's documents have it.
+    #[must_use]
+    pub fn raw_cluster(mut self, cluster: Value) -> Self {
+        self.clusters.push(cluster);
+        self
     }
 
     /// How it asks for secrets from here on.
@@ -101,7 +135,7 @@ impl EnvoySetup {
         let document = bootstrap::document(&self.name, &self.agent, &self.listeners, &self.clusters);
         let config = dir.write("envoy.json", document.to_string());
         let page = dir.join("admin.address");
-        let mut command = Command::new(&self.program);
+        let mut command = crate::process::under(self.under, &self.program);
         command
             .arg("-c")
             .arg(config)

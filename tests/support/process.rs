@@ -221,6 +221,17 @@ pub fn resident(pid: u32) -> f64 {
     kib / 1024.0
 }
 
+/// `program`, run by a command that becomes it; by itself where there is none.
+#[must_use]
+pub fn under<S: AsRef<std::ffi::OsStr>>(command: &[S], program: &Path) -> Command {
+    let Some((first, rest)) = command.split_first() else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    command
+}
+
 /// One of this workspace's programs, as built beside the running test.
 ///
 /// # Panics

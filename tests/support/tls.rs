@@ -33,21 +33,7 @@ pub fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 /// # Errors
 /// What the handshake said. A server that refuses our certificate says so only on the first read.
 pub async fn connect(address: &str, identity: Option<&Presented>) -> Result<TlsStream<TcpStream>, String> {
-    crate::init();
-    let provider = rustls::crypto::ring::default_provider();
-    let verifier = Arc::new(Anyone(provider.signature_verification_algorithms));
-    let builder = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(Presented { chain, key }) => {
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| e.to_string())?;
-            builder
-                .with_client_auth_cert(certificates(chain), key)
-                .map_err(|e| e.to_string())?
-        }
-    };
+    let config = client_config(identity)?;
     let tcp = TcpStream::connect(address)
         .await
         .map_err(|e| format!("connect {address}: {e}"))?;
@@ -56,6 +42,28 @@ pub async fn connect(address: &str, identity: Option<&Presented>) -> Result<TlsS
         .connect(name, tcp)
         .await
         .map_err(|e| format!("handshake with {address}: {e}"))
+}
+
+/// Accepts whatever is shown, and presents `identity` if asked.
+///
+/// # Errors
+/// When the identity cannot be read.
+pub fn client_config(identity: Option<&Presented>) -> Result<ClientConfig, String> {
+    crate::init();
+    let provider = rustls::crypto::ring::default_provider();
+    let verifier = Arc::new(Anyone(provider.signature_verification_algorithms));
+    let builder = ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some(Presented { chain, key }) => {
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| e.to_string())?;
+            builder
+                .with_client_auth_cert(certificates(chain), key)
+                .map_err(|e| e.to_string())
+        }
+    }
 }
 
 /// The chain that a server shows now.

@@ -32,6 +32,7 @@ mod system {
     mod leaks;
     mod node_agent;
     mod node_faults;
+    mod policy_envoy;
     mod spiffe_clients;
     mod workload_api;
 }

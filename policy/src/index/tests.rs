@@ -111,7 +111,9 @@ fn rules_that_demand_headers_are_filed_by_them() {
     let path = crate::path::RequestPath::new("/", crate::path::Normalization::Base).unwrap();
     for (values, expected) in [
         (vec![("x-team", "team-7")], 1),
-        (vec![("x-team", "a"), ("x-team", "b-9-x")], 1),
+        // Found by the second value alone, and by both joined.
+        (vec![("x-team", "a"), ("x-team", "b-9-x")], 2),
+        (vec![("x-team", "team-7"), ("x-team", "b")], 1),
         (vec![("x-team", "other")], 0),
         (vec![], 0),
     ] {

@@ -235,7 +235,8 @@ fn request_matches(attribute: &str, value: &str, http: &Http) -> bool {
             .filter(|(header, _)| header.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
             .collect();
-        return !values.is_empty() && (value == "*" || string_rule(value, &values.join(",")));
+        let alone = values.iter().any(|one| string_rule(value, one));
+        return !values.is_empty() && (value == "*" || alone || string_rule(value, &values.join(",")));
     }
     let Some(claims) = &http.claims else {
         return false;
