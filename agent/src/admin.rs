@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use crate::attest::Attestor;
 use crate::keeper::{Ask, AskError};
 use crate::metrics::Metrics;
-use crate::sds::streams::Streams;
+use crate::policy::{self, Policies};
+use crate::sds::streams::{StreamKind, Streams};
 use crate::svids::{Shelves, Whose};
 use listener::Listener;
 
@@ -56,6 +57,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// The SVIDs and bundles, and how their keeping goes.
     pub shelves: Shelves,
+    /// The policies, if any are served.
+    pub policies: Option<Policies>,
     /// Where a renewal is asked for.
     pub asks: mpsc::Sender<Ask>,
     /// Open streams.
@@ -85,6 +88,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/bundle", get(bundle))
         .route("/v1/federation", get(federation))
         .route("/v1/streams", get(streams))
+        .route("/v1/policies", get(policies))
         .route("/v1/workloads", get(workloads))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "not_found", "there is no such page"))
@@ -270,6 +274,23 @@ async fn workloads(State(admin): State<Admin>) -> Response {
 
 async fn streams(State(admin): State<Admin>) -> Response {
     Json(json!({ "streams": admin.streams.list() })).into_response()
+}
+
+/// What is known of policies, and which proxy has which version.
+async fn policies(State(admin): State<Admin>) -> Response {
+    let Some(policies) = &admin.policies else {
+        let text = "the configuration has no policies; set policies.source";
+        return refuse(StatusCode::NOT_FOUND, "not_served", text);
+    };
+    let mut page = policy::status::page(policies);
+    let streams = admin.streams.list().into_iter();
+    let proxies: Vec<_> = streams
+        .filter(|stream| stream.kind == StreamKind::Policies)
+        .collect();
+    if let Some(fields) = page.as_object_mut() {
+        fields.insert("proxies".to_owned(), json!(proxies));
+    }
+    Json(page).into_response()
 }
 
 impl Admin {

@@ -106,6 +106,8 @@ pub struct UnixRule {
     pub executable: Option<PathBuf>,
     /// What the operator calls the identity.
     pub hint: Option<String>,
+    /// Labels by which policies select its processes; the same in all rules of one identity.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Which attestor, as configured.
@@ -134,6 +136,30 @@ pub enum Settings {
         /// How to reach the API server; in-cluster by default.
         kubeconfig: Option<PathBuf>,
     },
+}
+
+/// A bell for places of workloads.
+#[derive(Debug)]
+pub struct Places(Option<watch::Receiver<pods::View>>);
+
+impl Places {
+    /// What has changed until now is known.
+    pub fn seen(&mut self) {
+        if let Some(views) = &mut self.0 {
+            views.mark_unchanged();
+        }
+    }
+
+    /// Waits for the next change; for ever where there is none.
+    pub async fn changed(&mut self) {
+        let changed = match &mut self.0 {
+            Some(views) => views.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Decides what a peer may have. Clones share everything.
@@ -193,7 +219,7 @@ impl Attestor {
                     }
                 };
                 let (watch, pods, wanted) = PodWatch::new(Parts {
-                    client: pods::watch::client(kubeconfig.as_deref()).await?,
+                    client: pods::api::watch_client(kubeconfig.as_deref()).await?,
                     node: node_name,
                     own,
                     domain: domain.clone(),
@@ -289,6 +315,26 @@ impl Attestor {
         };
         Metrics::blame(&self.metrics.attestation_ends, fault.reason());
         fault
+    }
+
+    /// Where the workload stands for policies: its namespace and labels, as they are now. Nothing for one that is
+    /// gone, and for the agent's own identity.
+    #[must_use]
+    pub fn place(&self, workload: &Workload) -> Option<signet_policy::Workload> {
+        match &self.kind {
+            Kind::Own { .. } => None,
+            Kind::Unix(unix) => unix.place(workload),
+            Kind::Kubernetes(kubernetes) => kubernetes.place(workload),
+        }
+    }
+
+    /// Rings when [`Self::place`] may answer differently.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places(match &self.kind {
+            Kind::Own { .. } | Kind::Unix(_) => None,
+            Kind::Kubernetes(kubernetes) => Some(kubernetes.views()),
+        })
     }
 
     /// The identities in use on this node; none are known beforehand for the agent's own.

@@ -2,6 +2,7 @@
 
 mod attestor;
 mod check;
+mod policies;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use signet_runtime::logs::LogFormat;
 use crate::attest;
 pub use attestor::RawRule;
 use check::{host_and_port, typed};
+pub use policies::RawPolicies;
 
 /// The file as written. Every key is optional; unknown ones are refused.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -42,6 +44,8 @@ pub struct Raw {
     pod_uid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kubeconfig: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<RawPolicies>,
     admin_socket: Option<PathBuf>,
     metrics_listen: Option<String>,
     svid_ttl: Option<HumanDuration>,
@@ -175,6 +179,8 @@ pub struct Config {
     pub workload: Workload,
     /// Who gets which identity.
     pub attestor: attest::Settings,
+    /// Where policies for local proxies come from, if any are served.
+    pub policies: Option<crate::policy::Settings>,
     /// The admin socket's path.
     pub admin_socket: PathBuf,
     /// Metrics and health.
@@ -290,6 +296,7 @@ fn with_defaults(raw: Raw) -> Raw {
         node_name: raw.node_name,
         pod_uid: raw.pod_uid,
         kubeconfig: raw.kubeconfig,
+        policies: raw.policies.map(RawPolicies::with_defaults),
         admin_socket: path(raw.admin_socket, "/run/signet/admin/admin.sock"),
         metrics_listen: text(raw.metrics_listen, "0.0.0.0:15020"),
         svid_ttl: wait(raw.svid_ttl, 86_400),

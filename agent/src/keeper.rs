@@ -1,6 +1,7 @@
 //! The loop that keeps the SVIDs fresh: it waits for time, bundles, wishes, answers and operators, and
 //! does what [`roster`](crate::roster) decides. It holds no decisions of its own.
 
+mod answer;
 mod ask;
 mod report;
 mod request;
@@ -14,8 +15,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::{AbortHandle, Aborted, abortable};
 use futures::stream::FuturesUnordered;
+use signet_certs::UnixTime;
 use signet_certs::lifetime::{Jitter, until};
-use signet_certs::{SpiffeId, UnixTime};
 use signet_runtime::Clock;
 use signet_runtime::backoff::random_share;
 use signet_runtime::clock::LONGEST_NAP;
@@ -23,7 +24,7 @@ use signet_runtime::http::Readiness;
 use tokio::sync::{mpsc, watch};
 
 use crate::attest::Wanted;
-use crate::ca_client::{CaClient, Failure, FailureKind};
+use crate::ca_client::{CaClient, Failure};
 use crate::metrics::Metrics;
 use crate::roster::{Deed, Roster};
 use crate::rotation::{Chance, Event};
@@ -83,9 +84,6 @@ pub struct Keeper {
     answers: FuturesUnordered<Answer>,
     report: Report,
 }
-
-/// Most operators kept waiting at once for one identity.
-const MAX_ASKERS: usize = 16;
 
 /// What the loop waited for.
 enum Heard {
@@ -206,80 +204,6 @@ impl Keeper {
         if wanted.synced {
             self.parts.readiness.holds(PODS);
         }
-    }
-
-    fn take_answer(&mut self, whose: &Whose, outcome: Result<Fresh, Failure>) {
-        let now = self.parts.clock.now();
-        let event = match outcome.and_then(|fresh| self.check_again(fresh, now)) {
-            Ok(verified) => {
-                let facts = verified.facts();
-                self.report.succeeded(&self.parts.shelves, whose, &verified, now);
-                self.parts.shelves.name(whose, verified.svid().id());
-                if let Some(kept) = self.kept.get_mut(whose) {
-                    kept.held = Some(verified);
-                    kept.owes_success = true;
-                }
-                Event::Issued(facts)
-            }
-            Err(failure) => {
-                let left = self.served(whose).map(|v| until(v.usable_until(), now).as_secs());
-                let attempt = self.roster.failures(whose) + 1;
-                self.report
-                    .failed(&self.parts.shelves, whose, &failure, (attempt, left, now));
-                let retry_after = failure.retry_after;
-                self.reply(whose, &Err(AskError::Failed(failure)));
-                Event::Failed { retry_after }
-            }
-        };
-        self.roster.tell(whose, event, now, draw());
-        self.show(whose, now);
-    }
-
-    /// The bundle may have changed since the request verified its answer.
-    fn check_again(&mut self, fresh: Fresh, now: UnixTime) -> Result<Verified, Failure> {
-        let Some(bundle) = self.trust.as_ref().and_then(|trust| trust.own()) else {
-            return Err(Failure::new(
-                FailureKind::NoBundle,
-                "there is no bundle to verify the svid under",
-            ));
-        };
-        self.report.compare_roots(&fresh.roots_pem, bundle);
-        Verified::check(fresh.svid, Arc::clone(bundle), now, now)
-            .map_err(|error| Failure::new(FailureKind::NotVerified, error.to_string()))
-    }
-
-    fn take_ask(&mut self, Ask { id, reply }: Ask) {
-        let whose = match id {
-            None => match self.kept.len() {
-                1 => self.kept.keys().next().cloned().ok_or(AskError::Which(0)),
-                several => Err(AskError::Which(several)),
-            },
-            Some(id) => self.whose(&id).ok_or(AskError::Unknown(id)),
-        };
-        let whose = match whose {
-            Ok(whose) if self.roster.lingers(&whose) => Err(AskError::Gone),
-            other => other,
-        };
-        match whose {
-            Err(error) => {
-                let _ = reply.send(Err(error));
-            }
-            Ok(whose) => {
-                if let Some(kept) = self.kept.get_mut(&whose)
-                    && kept.askers.len() < MAX_ASKERS
-                {
-                    kept.askers.push(reply);
-                }
-                let now = self.parts.clock.now();
-                self.roster.tell(&whose, Event::Asked, now, draw());
-            }
-        }
-    }
-
-    fn whose(&self, id: &SpiffeId) -> Option<Whose> {
-        let known = self.parts.shelves.shelves().all();
-        let place = known.into_iter().find(|place| place.id.as_ref() == Some(id));
-        place.map(|place| place.whose)
     }
 
     /// Carries out what the roster wants done.

@@ -18,6 +18,7 @@
 //! | [`sds`] | Envoy's secret discovery service |
 //! | [`workload_api`] | the SPIFFE Workload API |
 //! | [`jwt_cache`] | JWT-SVIDs, each asked for once and kept for half of its life |
+//! | [`policy`] | policies for local proxies: followed once, to each what concerns it |
 //! | [`workload_socket`] | the socket workloads dial, and who is admitted |
 //! | [`calls`] | a bound on calls under way, whatever the service |
 //! | [`authority`] | a connection whose client may call the server what it likes |
@@ -41,6 +42,7 @@ pub mod jwt_cache;
 pub mod keeper;
 pub mod metrics;
 pub mod output;
+pub mod policy;
 pub mod preface;
 pub mod quiet;
 pub mod roster;

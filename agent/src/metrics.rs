@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::ca_client::FailureKind;
-use crate::sds::streams::StreamKind;
+use crate::sds::streams::{StreamKind, Surface};
 pub use labels::{IdentityState, InState, Kind, Outcome, Reason};
 
 /// Counters by outcome.
@@ -95,6 +95,22 @@ pub struct Metrics {
     pub pod_last_event: Gauge,
     /// Failures of the pod watch, by reason.
     pub pod_watch_failures: Reasons,
+    /// Policies known, by what is in force of them.
+    pub policies: Family<InState, Gauge>,
+    /// When that changed last.
+    pub policies_changed: Gauge,
+    /// Events of the sources of policies, by what was done with them.
+    pub policy_events: Outcomes,
+    /// Failures of these sources, by reason.
+    pub policy_watch_failures: Reasons,
+    /// Policy streams open.
+    pub policy_streams: Family<Kind, Gauge>,
+    /// Snapshots of policies sent.
+    pub policy_snapshots: Family<Kind, Counter>,
+    /// Answers of proxies: `ack`, `nack`, `stale`.
+    pub policy_answers: Outcomes,
+    /// Policy streams refused or ended, by reason.
+    pub policy_refusals: Reasons,
 }
 
 impl Metrics {
@@ -108,6 +124,7 @@ impl Metrics {
         m.register_streams(r);
         m.register_files(r);
         m.register_attestation(r);
+        m.register_policies(r);
         m.start_at_zero();
         m
     }
@@ -297,6 +314,49 @@ impl Metrics {
         );
     }
 
+    fn register_policies(&self, r: &mut Registry) {
+        r.register(
+            "policies",
+            "Policies known, by what is in force of them",
+            self.policies.clone(),
+        );
+        r.register(
+            "policies_changed_timestamp_seconds",
+            "When the policies known changed last",
+            self.policies_changed.clone(),
+        );
+        r.register(
+            "policy_events",
+            "Events of the sources of policies, by outcome",
+            self.policy_events.clone(),
+        );
+        r.register(
+            "policy_watch_failures",
+            "Failures of the sources of policies, by reason",
+            self.policy_watch_failures.clone(),
+        );
+        r.register(
+            "policy_streams",
+            "Policy streams open",
+            self.policy_streams.clone(),
+        );
+        r.register(
+            "policy_snapshots",
+            "Snapshots of policies sent",
+            self.policy_snapshots.clone(),
+        );
+        r.register(
+            "policy_answers",
+            "Answers of proxies to snapshots",
+            self.policy_answers.clone(),
+        );
+        r.register(
+            "policy_refusals",
+            "Policy streams refused or ended, by reason",
+            self.policy_refusals.clone(),
+        );
+    }
+
     /// Counts one outcome.
     pub fn count(family: &Outcomes, outcome: &'static str) {
         family.get_or_create(&Outcome { outcome }).inc();
@@ -310,10 +370,10 @@ impl Metrics {
     /// Open streams of this kind.
     #[must_use]
     pub fn streams_of(&self, kind: StreamKind) -> Gauge {
-        let family = if kind.is_sds() {
-            &self.streams
-        } else {
-            &self.workload_streams
+        let family = match kind.surface() {
+            Surface::Sds => &self.streams,
+            Surface::WorkloadApi => &self.workload_streams,
+            Surface::Policies => &self.policy_streams,
         };
         let kind = kind.as_str();
         family.get_or_create(&Kind { kind }).clone()
@@ -322,10 +382,10 @@ impl Metrics {
     /// Messages sent on streams of this kind.
     #[must_use]
     pub fn pushes_of(&self, kind: StreamKind) -> Counter {
-        let family = if kind.is_sds() {
-            &self.sds_pushes
-        } else {
-            &self.workload_messages
+        let family = match kind.surface() {
+            Surface::Sds => &self.sds_pushes,
+            Surface::WorkloadApi => &self.workload_messages,
+            Surface::Policies => &self.policy_snapshots,
         };
         let kind = kind.as_str();
         family.get_or_create(&Kind { kind }).clone()
@@ -334,10 +394,10 @@ impl Metrics {
     /// Where refusals of streams of this kind are counted.
     #[must_use]
     pub fn refusals_of(&self, kind: StreamKind) -> &Reasons {
-        if kind.is_sds() {
-            &self.sds_refusals
-        } else {
-            &self.workload_refusals
+        match kind.surface() {
+            Surface::Sds => &self.sds_refusals,
+            Surface::WorkloadApi => &self.workload_refusals,
+            Surface::Policies => &self.policy_refusals,
         }
     }
 
@@ -358,6 +418,21 @@ impl Metrics {
         }
         for outcome in ["ack", "nack", "stale"] {
             let _ = self.sds_answers.get_or_create(&Outcome { outcome });
+            let _ = self.policy_answers.get_or_create(&Outcome { outcome });
+        }
+        for reason in [
+            "list",
+            "start",
+            "status",
+            "stream",
+            "version",
+            "not_ready",
+            "directory",
+        ] {
+            let _ = self.policy_watch_failures.get_or_create(&Reason { reason });
+        }
+        for state in crate::policy::keeper::STATES {
+            let _ = self.policies.get_or_create(&InState { state });
         }
         for kind in StreamKind::ALL {
             let _ = self.streams_of(kind);

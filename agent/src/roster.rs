@@ -10,7 +10,7 @@ use std::time::Duration;
 use signet_certs::UnixTime;
 use signet_certs::lifetime::{Jitter, plus};
 
-use crate::rotation::{self, Action, Chance, Event, State};
+use crate::rotation::{self, Action, Chance, Event, Facts, State};
 
 /// Most requests to the CA at once.
 pub const PARALLEL: usize = 8;
@@ -228,6 +228,12 @@ impl<K: Ord + Clone> Roster<K> {
     #[must_use]
     pub fn serves(&self, key: &K) -> bool {
         self.wards.get(key).is_some_and(|ward| ward.rotation.serves())
+    }
+
+    /// Whether this SVID is the one that its machine holds.
+    #[must_use]
+    pub fn holds(&self, key: &K, facts: Facts) -> bool {
+        self.wards.get(key).is_some_and(|ward| ward.rotation.holds(facts))
     }
 
     /// Whether anybody still wants it.

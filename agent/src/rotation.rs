@@ -109,6 +109,12 @@ impl State {
         self.serving
     }
 
+    /// Whether this SVID is the one held.
+    #[must_use]
+    pub fn holds(&self, facts: Facts) -> bool {
+        self.held.is_some_and(|held| held.facts == facts)
+    }
+
     /// Failures since the last success.
     #[must_use]
     pub fn failures(&self) -> u32 {

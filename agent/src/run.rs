@@ -21,6 +21,8 @@ use crate::jwt_cache::JwtCache;
 use crate::keeper::{self, Ask, Keeper};
 use crate::metrics::Metrics;
 use crate::output;
+use crate::policy::serve::PolicyService;
+use crate::policy::{self, Policies};
 use crate::sds::streams::Streams;
 use crate::sds::{self, Sds};
 use crate::svids::{Keeping, Shelves, Whose};
@@ -103,7 +105,7 @@ impl Shared {
 async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(), String> {
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = Metrics::new(&mut registry);
-    let readiness = Readiness::waiting_for(&conditions(&config.attestor));
+    let readiness = Readiness::waiting_for(&conditions(config));
     let exposed = Exposed::new(registry, readiness.clone());
     let metrics_address = signet_runtime::http::serve(config.metrics_listen, exposed, tasks)
         .await
@@ -130,7 +132,8 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
     let streams = Streams::new(metrics.clone());
     let (keeping, shelves) = Shelves::new(config.trust_domain.clone());
     let (asks, ca) = keep(&shared, keeping)?;
-    let services = services(&shared, &shelves, &streams, ca)?;
+    let policies = policies(&shared).await?;
+    let services = services(&shared, &shelves, &streams, (ca, policies.clone()))?;
     serve(
         workload_socket,
         (
@@ -140,7 +143,7 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
         services,
         tasks,
     );
-    let pages = pages(&shared, shelves, streams, asks, metrics_address);
+    let pages = pages(&shared, (shelves, policies), streams, asks, metrics_address);
     tasks.spawn(admin::serve(admin_socket, pages, metrics));
     tracing::info!(
         socket = %config.workload.socket.display(), metrics_address = %metrics_address,
@@ -152,14 +155,17 @@ async fn start(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<
 
 /// What must hold before the agent is ready. Workloads other than itself may come and go, so it does
 /// not wait for any SVID of theirs.
-fn conditions(attestor: &attest::Settings) -> Vec<(&'static str, &'static str)> {
+fn conditions(config: &Config) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![(SOCKET, "the workload socket is not bound yet")];
-    all.push(match attestor {
+    all.push(match config.attestor {
         attest::Settings::Own { .. } => (keeper::READY, "the CA has not answered yet"),
         _ => (bundle_watch::READY, "the CA has not answered yet"),
     });
-    if let attest::Settings::Kubernetes { .. } = attestor {
+    if let attest::Settings::Kubernetes { .. } = config.attestor {
         all.push((keeper::PODS, "the pods of this node are not listed yet"));
+    }
+    if config.policies.is_some() {
+        all.push((policy::keeper::READY, "the policies are not known yet"));
     }
     all
 }
@@ -209,12 +215,29 @@ fn keep(shared: &Shared, keeping: Keeping) -> Result<(mpsc::Sender<Ask>, CaClien
     Ok((asks, ca))
 }
 
+/// Starts what follows policies, if any are configured.
+async fn policies(shared: &Shared) -> Result<Option<Policies>, String> {
+    let Some(settings) = shared.config.policies.clone() else {
+        return Ok(None);
+    };
+    let mesh = policy::Mesh {
+        domain: shared.config.trust_domain.clone(),
+        settings,
+    };
+    let parts = policy::keeper::Parts {
+        clock: Arc::clone(&shared.clock),
+        metrics: shared.metrics.clone(),
+        readiness: shared.readiness.clone(),
+    };
+    policy::start(mesh, parts, &shared.tasks).await.map(Some)
+}
+
 /// What is served on the workload socket.
 fn services(
     shared: &Shared,
     shelves: &Shelves,
     streams: &Arc<Streams>,
-    ca: CaClient,
+    (ca, policies): (CaClient, Option<Policies>),
 ) -> Result<Routes, String> {
     let Shared {
         clock,
@@ -239,15 +262,16 @@ fn services(
         shutdown: tasks.token(),
     };
     let workload_api = WorkloadApi::new(parts.clone(), tokens, Arc::clone(clock), metrics.clone());
-    Ok(Routes::new(Sds::new(parts))
+    Ok(Routes::new(Sds::new(parts.clone()))
         .add_service(workload_api)
-        .add_service(reflection::v1()?)
-        .add_service(reflection::v1alpha()?))
+        .add_service(PolicyService::new(parts, policies, metrics.clone()))
+        .add_service(reflection::v1(tasks.token())?)
+        .add_service(reflection::v1alpha(tasks.token())?))
 }
 
 fn pages(
     shared: &Shared,
-    shelves: Shelves,
+    (shelves, policies): (Shelves, Option<Policies>),
     streams: Arc<Streams>,
     asks: mpsc::Sender<Ask>,
     metrics_address: SocketAddr,
@@ -262,6 +286,7 @@ fn pages(
         ca_deadline: config.ca.deadline,
         readiness: shared.readiness.clone(),
         shelves,
+        policies,
         asks,
         streams,
         clock: Arc::clone(&shared.clock),

@@ -149,7 +149,7 @@ impl Parts {
         peer: &Peer,
     ) -> Result<(Entry, Arc<Workload>), Closing> {
         // Entered before anything is waited for, so that the bound holds for those who wait as well.
-        let entry = self.streams.open(kind, peer)?;
+        let mut entry = self.streams.open(kind, peer)?;
         let attested = match self.attest(peer).await {
             Ok(workload) => entry.attested(&workload).map(|()| workload),
             Err(closing) => Err(closing),

@@ -3,10 +3,8 @@
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use signet_certs::ServiceAccountId;
+use signet_certs::account_token::AccountClaims;
 use tonic::metadata::{Ascii, MetadataValue};
 use zeroize::Zeroizing;
 
@@ -62,19 +60,8 @@ impl Token {
     /// service account.
     #[must_use]
     pub fn claimed_account(&self) -> Option<ServiceAccountId> {
-        #[derive(Deserialize)]
-        struct Claims {
-            sub: String,
-        }
-        let mut parts = self.0.split(|byte| *byte == b'.');
-        let (_, payload) = (parts.next()?, parts.next()?);
-        let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
-        let claims: Claims = serde_json::from_slice(&json).ok()?;
-        let (namespace, name) = claims
-            .sub
-            .strip_prefix("system:serviceaccount:")?
-            .split_once(':')?;
-        ServiceAccountId::new(namespace, name).ok()
+        let text = std::str::from_utf8(&self.0).ok()?;
+        AccountClaims::read(text).ok()?.account()
     }
 }
 
@@ -86,6 +73,9 @@ impl std::fmt::Debug for Token {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     fn token(contents: &[u8]) -> Result<Token, TokenError> {

@@ -8,12 +8,14 @@
 //! | `tokens` | the two calls about JWT-SVIDs that are answered once |
 //! | [`limits`] | how often tokens may be asked for: pure |
 //! | [`reflection`] | gRPC reflection beside it |
+//! | [`ending`] | requests that end with the agent, for services that do not know of it |
 //! | [`refusal`] | why a call is not answered, in words and codes |
 //!
 //! A caller is attested before anything is answered, and again before each later message. Who has
 //! nothing yet is held for a while and then told `UNAVAILABLE`; never an empty set, and never
 //! `PERMISSION_DENIED` for what is merely not known.
 
+pub mod ending;
 pub mod front_door;
 pub mod limits;
 pub mod reflection;

@@ -132,7 +132,7 @@ async fn federation(State(admin): State<Arc<Admin>>) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({"trust_domain": admin.config.trust_domain.as_str(), "federation": domains}))
+    Json(json!({"trust_domain": admin.config.trust_domain.as_str(), "federated": domains}))
 }
 
 fn described(certificate: &Certificate) -> Value {

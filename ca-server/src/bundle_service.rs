@@ -2,6 +2,8 @@
 //! every change, until either side leaves; bundles are public and no token is asked for. `MintJwtSvid` is
 //! answered by [`Minting`].
 
+mod followers;
+
 use std::pin::Pin;
 
 use futures::Stream;
@@ -17,11 +19,10 @@ use tonic::{Request, Response, Status};
 
 use crate::federation::Foreign;
 use crate::jwt_service::Minting;
+use crate::listener::Peer;
 use crate::metrics::Metrics;
 use crate::slots::Slots;
-
-/// Most agents following at once; each holds one stream.
-const MAX_WATCHERS: i64 = 10_000;
+use followers::Followers;
 
 /// The service.
 pub struct Bundles {
@@ -29,7 +30,7 @@ pub struct Bundles {
     foreign: Foreign,
     minting: Minting,
     tasks: Tasks,
-    metrics: Metrics,
+    followers: Followers,
 }
 
 impl Bundles {
@@ -41,21 +42,12 @@ impl Bundles {
             foreign,
             minting,
             tasks,
-            metrics,
+            followers: Followers::new(metrics),
         }
     }
 }
 
 type Updates = Pin<Box<dyn Stream<Item = Result<WatchBundleResponse, Status>> + Send>>;
-
-/// One follower, counted as long as its stream lives.
-struct Follower(Metrics);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.bundle_watchers.dec();
-    }
-}
 
 /// What is trusted now and after every change, each time in full; nothing twice.
 fn trusted(slots: &Slots, foreign: &Foreign) -> impl Stream<Item = WatchBundleResponse> + use<> {
@@ -80,13 +72,10 @@ fn trusted(slots: &Slots, foreign: &Foreign) -> impl Stream<Item = WatchBundleRe
 impl Authority for Bundles {
     type WatchBundleStream = Updates;
 
-    async fn watch_bundle(&self, _request: Request<WatchBundleRequest>) -> Result<Response<Updates>, Status> {
-        let follower = Follower(self.metrics.clone());
-        if self.metrics.bundle_watchers.inc() >= MAX_WATCHERS {
-            return Err(Status::resource_exhausted(
-                "too many agents follow the bundle here; try another replica",
-            ));
-        }
+    async fn watch_bundle(&self, request: Request<WatchBundleRequest>) -> Result<Response<Updates>, Status> {
+        let address = request.extensions().get::<Peer>().and_then(Peer::ip);
+        let admitted = self.followers.admit(address);
+        let follower = admitted.map_err(|full| Status::resource_exhausted(full.text()))?;
         let ended = self.tasks.token().cancelled_owned();
         let updates = trusted(&self.slots, &self.foreign)
             .map(move |message| {

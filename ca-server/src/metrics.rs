@@ -53,6 +53,8 @@ pub struct Metrics {
     pub connection_faults: Outcomes,
     /// Agents following the bundle.
     pub bundle_watchers: Gauge,
+    /// Agents that may not follow it, since too many do.
+    pub bundle_watch_refusals: Outcomes,
     /// End of each authority and of the serving certificate, seconds since the epoch.
     pub not_after: Family<Role, Gauge>,
     /// Sequence of the bundle in force.
@@ -87,6 +89,7 @@ impl Metrics {
             connections: Gauge::default(),
             connection_faults: Family::default(),
             bundle_watchers: Gauge::default(),
+            bundle_watch_refusals: Family::default(),
             not_after: Family::default(),
             bundle_sequence: Gauge::default(),
             rotations: Family::default(),
@@ -137,6 +140,11 @@ impl Metrics {
             "bundle_watchers",
             "Agents following the bundle",
             metrics.bundle_watchers.clone(),
+        );
+        r.register(
+            "bundle_watch_refusals",
+            "Agents that may not follow the bundle since too many do, by outcome",
+            metrics.bundle_watch_refusals.clone(),
         );
         r.register(
             "not_after_timestamp_seconds",

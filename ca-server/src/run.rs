@@ -1,12 +1,12 @@
 //! Start-up, the order of it, and the end.
 
+mod authorities;
+mod conditions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use signet_certs::verify::{Role, verify_chain};
-use signet_certs::{Authority, LeafProfile, SigningKey, issue};
-use signet_runtime::backoff::{Backoff, random_share};
 use signet_runtime::clock::TlsTime;
 use signet_runtime::http::{Exposed, Readiness};
 use signet_runtime::shutdown::{Tasks, signalled};
@@ -19,29 +19,22 @@ use crate::authn::jwks::Jwks;
 use crate::authn::review::Reviewer;
 use crate::authorizer::{Authorizer, Gate, Pods};
 use crate::bundle_service::Bundles;
-use crate::config::{Config, StateAt};
-use crate::jwt_rotation::Policy;
+use crate::config::Config;
 use crate::jwt_service::Minting;
-use crate::jwt_source::JwtSource;
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::pod_index::PodView;
 use crate::pod_lookup::Lookups;
 use crate::pod_watch::{self, PodWatch};
-use crate::publisher::{Publisher, already_published};
-use crate::rotator::{Rotator, first_keys};
+use crate::publisher::Publisher;
+use crate::rotator::Rotator;
 use crate::serve::{CALL_DEADLINE, Server};
 use crate::service::Issuing;
 use crate::serving::Serving;
-use crate::slots::{Slots, Snapshot};
-use crate::state::CaState;
-use crate::store::Store;
-use crate::store::file::FileStore;
-use crate::store::secret::SecretStore;
+use crate::slots::Slots;
 use crate::trust::Surroundings;
-
-const SELF_TEST: &str = "self_test";
-const TOKEN_REVIEW: &str = "token_review";
+use authorities::{Rotating, authorities};
+use conditions::{SELF_TEST, TOKEN_REVIEW, pass_self_test, wait_for_review};
 
 /// Runs the CA until it is told to stop.
 ///
@@ -135,147 +128,6 @@ async fn client(config: &Config) -> Result<kube::Client, String> {
     // Our own deadlines and backoff decide; a library's hidden retries would multiply reviews.
     loaded.default_retry = false;
     kube::Client::try_from(loaded).map_err(|e| format!("kubernetes client: {e}"))
-}
-
-/// Finds or makes the root, and makes the issuing authority below it.
-async fn authorities(
-    config: &Config,
-    client: &kube::Client,
-    new_root: bool,
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
-) -> Result<(Slots, Rotator, Rotating), String> {
-    let store = match &config.state {
-        StateAt::Directory(path) => Store::File(FileStore::open(path).map_err(|e| e.to_string())?),
-        StateAt::Secret { namespace, name } => {
-            Store::Secret(Box::new(SecretStore::new(client.clone(), namespace, name)))
-        }
-    };
-    let jwt = JwtSource::open(config.trust.jwt.key_file.as_deref()).map_err(|e| e.to_string())?;
-    let state = match load_patiently(&store, config).await? {
-        Some(state) => state,
-        None => first_state(config, client, new_root, (&store, &jwt), clock).await?,
-    };
-    let rotator = Rotator {
-        domain: config.trust_domain.clone(),
-        issuing_life: config.lifetimes.issuing,
-        refresh_hint: config.lifetimes.refresh_hint,
-        jwt: jwt_policy(config),
-        plugged_in: config.plugged_in.clone(),
-        store,
-        clock: Arc::clone(clock),
-        metrics: metrics.clone(),
-    };
-    let (state, snapshot) = rotator.start(&state, &jwt).await.map_err(|e| e.to_string())?;
-    check_lifetimes(config, &snapshot)?;
-    tracing::info!(
-        authority_id = %snapshot.issuing.id(),
-        source = snapshot.source.as_str(),
-        sequence = state.bundle().sequence(),
-        "authority in use"
-    );
-    Ok((Slots::new(snapshot), rotator, Rotating { state, jwt }))
-}
-
-/// What the rotator starts from.
-struct Rotating {
-    state: CaState,
-    jwt: JwtSource,
-}
-
-fn jwt_policy(config: &Config) -> Policy {
-    let jwt = &config.trust.jwt;
-    Policy::new(config.lifetimes.refresh_hint, jwt.key_life, jwt.ttl.max)
-}
-
-/// At start an API server may be away for a moment; a damaged state is no matter of patience.
-async fn load_patiently(store: &Store, config: &Config) -> Result<Option<CaState>, String> {
-    let backoff = Backoff {
-        base: Duration::from_millis(500),
-        cap: Duration::from_secs(10),
-    };
-    let mut attempt = 0;
-    loop {
-        match store.load(&config.trust_domain).await {
-            Ok(state) => return Ok(state),
-            Err(error) if error.is_transient() => {
-                tracing::warn!(place = %store.place(), %error, attempt, "state cannot be read yet; trying again");
-                tokio::time::sleep(backoff.delay(attempt, random_share())).await;
-                attempt += 1;
-            }
-            Err(e) => return Err(e.to_string()),
-        }
-    }
-}
-
-/// A root is made only where there has never been one.
-async fn first_state(
-    config: &Config,
-    client: &kube::Client,
-    new_root: bool,
-    (store, jwt): (&Store, &JwtSource),
-    clock: &Arc<dyn Clock>,
-) -> Result<CaState, String> {
-    let published = already_published(client, &config.trust_domain)
-        .await
-        .map_err(|e| format!("cannot tell whether there has been a root before: {e}"))?;
-    if let (Some(published), false) = (&published, new_root) {
-        return Err(format!(
-            "there is no state at {}, but configmap {} names a root that workloads trust. Restore the state \
-             with `signet authority restore`, or start once with --new-root to replace that root, which cuts \
-             off every workload until it has the new one",
-            store.place(),
-            published.place
-        ));
-    }
-    // Agents and ConfigMaps keep the newest sequence they have seen: a new root must be newer.
-    let last = published.map_or(0, |published| published.sequence);
-    let state = if config.plugged_in.is_some() {
-        let none = signet_certs::TrustBundle::new(config.trust_domain.clone(), Vec::new(), last);
-        CaState::with_bundle(Arc::new(none.map_err(|e| e.to_string())?))
-    } else {
-        let key = Arc::new(SigningKey::generate().map_err(|e| e.to_string())?);
-        let root = Authority::self_signed_root(&config.trust_domain, key, config.lifetimes.root, clock.now())
-            .map_err(|e| e.to_string())?;
-        CaState::with_root(&config.trust_domain, root, last.saturating_add(1)).map_err(|e| e.to_string())?
-    };
-    let keys = first_keys(jwt, &jwt_policy(config), clock.now()).map_err(|e| e.to_string())?;
-    let state = state.born_with_jwt(keys).map_err(|e| e.to_string())?;
-    let winner = store.create(&state).await.map_err(|e| e.to_string())?;
-    let outcome = if winner.same(&state) { "created" } else { "adopted" };
-    tracing::info!(place = %store.place(), outcome, "root of trust");
-    Ok(winner)
-}
-
-/// The longest SVID must fit into half of what issues it.
-fn check_lifetimes(config: &Config, snapshot: &Snapshot) -> Result<(), String> {
-    let certificate = snapshot.issuing.certificate();
-    let life = certificate
-        .not_after()
-        .as_secs()
-        .saturating_sub(certificate.not_before().as_secs());
-    let max = config.lifetimes.svid.max.as_secs();
-    if max > life / 2 {
-        return Err(format!(
-            "max_svid_ttl is {max} s, more than half of the issuing authority's life of {life} s; lower it, or \
-             plug in a CA that lives longer"
-        ));
-    }
-    Ok(())
-}
-
-/// A leaf made now verifies under the bundle served now.
-fn self_test(config: &Config, snapshot: &Snapshot, clock: &dyn Clock) -> Result<(), String> {
-    let profile = LeafProfile {
-        id: config.account.spiffe_id(&config.trust_domain),
-        ttl: config.lifetimes.svid.min,
-        min_left: Duration::from_secs(1),
-        dns: Vec::new(),
-    };
-    let key = SigningKey::generate().map_err(|e| e.to_string())?;
-    let now = clock.now();
-    let chain = issue(&profile, key.public_key(), &snapshot.issuing, now).map_err(|e| e.to_string())?;
-    verify_chain(&chain, &snapshot.bundle, Role::Server, now).map_err(|e| e.to_string())
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
@@ -427,45 +279,6 @@ fn authorizer(
 fn lookup_deadline(review: Duration) -> Duration {
     let left = CALL_DEADLINE.saturating_sub(review * 2 + Duration::from_secs(1));
     review.min(left / 2)
-}
-
-/// Tests until a leaf verifies once: again after every change of authorities.
-async fn pass_self_test(config: Arc<Config>, slots: Slots, clock: Arc<dyn Clock>, readiness: Readiness) {
-    let mut changes = slots.subscribe();
-    loop {
-        let snapshot = Arc::clone(&changes.borrow_and_update());
-        match self_test(&config, &snapshot, clock.as_ref()) {
-            Ok(()) => return readiness.holds(SELF_TEST),
-            Err(error) => {
-                tracing::error!(%error, "self-test failed");
-                readiness.lacks(SELF_TEST, error);
-            }
-        }
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Asks until the API server answers a review once. Losing it later is an alarm, not unreadiness: all
-/// replicas would leave together.
-async fn wait_for_review(authenticator: Authenticator, readiness: Readiness) {
-    let backoff = Backoff {
-        base: Duration::from_millis(250),
-        cap: Duration::from_secs(10),
-    };
-    for attempt in 0.. {
-        match authenticator.probe().await {
-            Ok(()) => return readiness.holds(TOKEN_REVIEW),
-            Err(error) => {
-                if attempt == 0 {
-                    tracing::warn!(%error, "TokenReview not answered yet; not ready");
-                }
-                readiness.lacks(TOKEN_REVIEW, error.to_string());
-            }
-        }
-        tokio::time::sleep(backoff.delay(attempt, random_share())).await;
-    }
 }
 
 #[cfg(test)]

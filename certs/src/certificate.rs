@@ -3,21 +3,24 @@
 //! Parsing is strict (I1, I4): trailing bytes, repeated extensions and undecodable known extensions
 //! fail the whole certificate. Judging the facts is left to [`crate::profile`] and [`crate::verify`].
 
-use std::borrow::Cow;
+mod constraints;
+mod facts;
+mod names;
+
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::der_parser::oid::Oid;
-use x509_parser::extensions::{GeneralName, ParsedExtension, SubjectAlternativeName};
-use x509_parser::oid_registry;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use crate::id::{IdError, SpiffeId};
 use crate::key::{KeyError, PublicKey, hex};
+pub use constraints::{BasicConstraints, Constraints, ExtendedKeyUsage, KeyUsage};
+use facts::{Facts, KeyId, facts};
+pub use names::Names;
+pub(crate) use names::shown;
 
 /// Longest certificate read, in bytes of DER. Ours have about 500; foreign roots seldom reach 4 KiB.
 pub const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
@@ -55,115 +58,6 @@ pub enum CertificateError {
     /// A PEM text that holds no certificate, or is broken.
     #[error("no usable CERTIFICATE block in the PEM text: {0}")]
     Pem(String),
-}
-
-/// Subject alternative names as text, unjudged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// URI names.
-    pub uris: Vec<String>,
-    /// DNS names.
-    pub dns: Vec<String>,
-    /// Names of other kinds (addresses, mail, directory names), described.
-    pub others: Vec<String>,
-    /// Whether the extension is critical.
-    pub critical: bool,
-}
-
-impl Names {
-    pub(crate) fn read(san: &SubjectAlternativeName<'_>, critical: bool) -> Result<Self, CertificateError> {
-        if san.general_names.len() > MAX_NAMES {
-            return Err(CertificateError::TooManyNames(san.general_names.len()));
-        }
-        let mut names = Self {
-            critical,
-            ..Self::default()
-        };
-        for name in &san.general_names {
-            match name {
-                GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
-                GeneralName::DNSName(dns) => names.dns.push((*dns).to_owned()),
-                GeneralName::IPAddress(bytes) => names.others.push(format!("ip {}", ip(bytes))),
-                GeneralName::RFC822Name(mail) => names.others.push(format!("mail {mail}")),
-                GeneralName::Invalid(..) => {
-                    return Err(CertificateError::BadExtension("subjectAltName".into()));
-                }
-                other => names.others.push(other.to_string()),
-            }
-        }
-        Ok(names)
-    }
-}
-
-/// As much of a stranger's text as an error may repeat: it travels in status messages and logs.
-pub(crate) fn shown(text: &str) -> &str {
-    const MOST: usize = 512;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => text.get(..end).unwrap_or_default(),
-        None => text,
-    }
-}
-
-fn ip(bytes: &[u8]) -> String {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        return std::net::Ipv4Addr::from(v4).to_string();
-    }
-    match <[u8; 16]>::try_from(bytes) {
-        Ok(v6) => std::net::Ipv6Addr::from(v6).to_string(),
-        Err(_) => hex(bytes),
-    }
-}
-
-/// Basic constraints (RFC 5280 §4.2.1.9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BasicConstraints {
-    /// Whether the subject is a CA.
-    pub ca: bool,
-    /// Most intermediates below it, if limited.
-    pub path_len: Option<u32>,
-    /// Whether the extension is critical.
-    pub critical: bool,
-}
-
-/// The key usage bits that matter here (RFC 5280 §4.2.1.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyUsage {
-    /// May sign handshakes.
-    pub digital_signature: bool,
-    /// May encipher keys (RSA key transport).
-    pub key_encipherment: bool,
-    /// May sign certificates.
-    pub key_cert_sign: bool,
-    /// May sign revocation lists.
-    pub crl_sign: bool,
-    /// Whether the extension is critical.
-    pub critical: bool,
-}
-
-/// Extended key usage (RFC 5280 §4.2.1.12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExtendedKeyUsage {
-    /// TLS server authentication.
-    pub server_auth: bool,
-    /// TLS client authentication.
-    pub client_auth: bool,
-    /// Any purpose.
-    pub any: bool,
-}
-
-/// What a certificate says its key is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Constraints {
-    /// Basic constraints, if present.
-    pub basic: Option<BasicConstraints>,
-    /// Key usage, if present.
-    pub key_usage: Option<KeyUsage>,
-    /// Extended key usage, if present.
-    pub extended: Option<ExtendedKeyUsage>,
-    /// Whether name constraints are present.
-    pub has_name_constraints: bool,
-    /// Critical extensions unknown here, as dotted OIDs.
-    pub unknown_critical: Vec<String>,
 }
 
 /// A distinguished name, for comparing and for showing.
@@ -352,139 +246,4 @@ impl Certificate {
     pub fn signature_algorithm(&self) -> &str {
         &self.0.facts.signature_algorithm
     }
-}
-
-/// Everything but the DER.
-#[derive(Debug)]
-struct Facts {
-    serial: Vec<u8>,
-    validity: (UnixTime, UnixTime),
-    subject: Name,
-    issuer: Name,
-    public_key: Result<PublicKey, KeyError>,
-    names: Names,
-    /// The one URI name read as an ID; nothing when there is not exactly one.
-    id: Option<Result<SpiffeId, IdError>>,
-    constraints: Constraints,
-    key_ids: (Option<KeyId>, Option<KeyId>),
-    signature_algorithm: Cow<'static, str>,
-}
-
-/// A key identifier; its text is made when first asked for.
-#[derive(Debug)]
-struct KeyId {
-    bytes: Box<[u8]>,
-    hex: OnceLock<String>,
-}
-
-impl KeyId {
-    fn new(bytes: &[u8]) -> Self {
-        Self {
-            bytes: bytes.into(),
-            hex: OnceLock::new(),
-        }
-    }
-
-    fn hex(&self) -> &str {
-        self.hex.get_or_init(|| hex(&self.bytes))
-    }
-}
-
-/// A dotted OID, without writing the commonest anew.
-fn algorithm_text(oid: &Oid<'_>) -> Cow<'static, str> {
-    if *oid == oid_registry::OID_SIG_ECDSA_WITH_SHA256 {
-        return Cow::Borrowed("1.2.840.10045.4.3.2");
-    }
-    Cow::Owned(oid.to_id_string())
-}
-
-fn facts(cert: &X509Certificate<'_>) -> Result<Facts, CertificateError> {
-    let tbs = &cert.tbs_certificate;
-    let mut names = Names::default();
-    let mut constraints = Constraints::default();
-    let mut key_ids = (None, None);
-    if tbs.extensions().len() > MAX_EXTENSIONS {
-        return Err(CertificateError::TooManyExtensions(tbs.extensions().len()));
-    }
-    for (place, extension) in tbs.extensions().iter().enumerate() {
-        if tbs
-            .extensions()
-            .iter()
-            .take(place)
-            .any(|earlier| earlier.oid == extension.oid)
-        {
-            return Err(CertificateError::RepeatedExtension(extension.oid.to_id_string()));
-        }
-        match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(san) => names = Names::read(san, extension.critical)?,
-            ParsedExtension::SubjectKeyIdentifier(id) => key_ids.0 = Some(KeyId::new(id.0)),
-            ParsedExtension::AuthorityKeyIdentifier(id) => {
-                key_ids.1 = id.key_identifier.as_ref().map(|id| KeyId::new(id.0));
-            }
-            ParsedExtension::ParseError { .. } => {
-                return Err(CertificateError::BadExtension(extension.oid.to_id_string()));
-            }
-            parsed => constraints.read(parsed, extension.critical, &extension.oid),
-        }
-    }
-    Ok(Facts {
-        serial: tbs.raw_serial().to_vec(),
-        validity: (
-            time(tbs.validity.not_before.timestamp()),
-            time(tbs.validity.not_after.timestamp()),
-        ),
-        subject: Name {
-            der: tbs.subject.as_raw().to_vec(),
-        },
-        issuer: Name {
-            der: tbs.issuer.as_raw().to_vec(),
-        },
-        id: match names.uris.as_slice() {
-            [uri] => Some(uri.parse()),
-            _ => None,
-        },
-        public_key: PublicKey::from_spki_der(tbs.subject_pki.raw),
-        names,
-        constraints,
-        key_ids,
-        signature_algorithm: algorithm_text(&cert.signature_algorithm.algorithm),
-    })
-}
-
-impl Constraints {
-    fn read(&mut self, parsed: &ParsedExtension<'_>, critical: bool, oid: &Oid<'_>) {
-        match parsed {
-            ParsedExtension::BasicConstraints(basic) => {
-                self.basic = Some(BasicConstraints {
-                    ca: basic.ca,
-                    path_len: basic.path_len_constraint,
-                    critical,
-                });
-            }
-            ParsedExtension::KeyUsage(usage) => {
-                self.key_usage = Some(KeyUsage {
-                    digital_signature: usage.digital_signature(),
-                    key_encipherment: usage.key_encipherment(),
-                    key_cert_sign: usage.key_cert_sign(),
-                    crl_sign: usage.crl_sign(),
-                    critical,
-                });
-            }
-            ParsedExtension::ExtendedKeyUsage(usage) => {
-                self.extended = Some(ExtendedKeyUsage {
-                    server_auth: usage.server_auth,
-                    client_auth: usage.client_auth,
-                    any: usage.any,
-                });
-            }
-            ParsedExtension::NameConstraints(_) => self.has_name_constraints = true,
-            _ if critical => self.unknown_critical.push(oid.to_id_string()),
-            _ => {}
-        }
-    }
-}
-
-/// Times before 1970 are all equally past.
-fn time(seconds: i64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use signet_certs::SpiffeId;
 use signet_proto::wire::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use signet_proto::wire::{Jwtsvid, JwtsvidRequest, ValidateJwtsvidRequest, ValidateJwtsvidResponse};
+use signet_proto::wire::{
+    Jwtsvid, JwtsvidRequest, ValidateJwtsvidRequest, ValidateJwtsvidResponse, X509svidRequest,
+};
 use signet_proto::workload::{SECURITY_KEY, SECURITY_VALUE};
 use signet_runtime::grpc::{self, Timeouts};
 use tonic::metadata::MetadataValue;
@@ -41,6 +43,25 @@ impl WorkloadApi {
             socket: path.to_owned(),
             client: SpiffeWorkloadApiClient::new(channel),
         }
+    }
+
+    /// Every identity this process may have, the default first; nothing where this API is not served.
+    pub(crate) async fn identities(&self) -> Result<Option<Vec<SpiffeId>>, Fault> {
+        let mut client = self.client.clone();
+        let first = async {
+            let request = question(X509svidRequest::default());
+            client.fetch_x509svid(request).await?.into_inner().message().await
+        };
+        let svids = match self.in_time(first).await? {
+            Ok(Some(message)) => message.svids,
+            Ok(None) => return Err(self.unanswered("the stream of SVIDs ended before the first")),
+            Err(status) if status.code() == Code::Unimplemented => return Ok(None),
+            Err(status) => return Err(self.fault(&status)),
+        };
+        let ids = svids.iter().map(|svid| svid.spiffe_id.parse());
+        let ids = ids.collect::<Result<_, _>>();
+        ids.map(Some)
+            .map_err(|e| self.unanswered(&format!("the agent names an SVID that is none: {e}")))
     }
 
     /// Tokens for `audience`: of `id`, or of every identity this process may have, the default first.

@@ -124,6 +124,26 @@ impl Kubernetes {
         }
     }
 
+    /// The pod's namespace and labels.
+    #[must_use]
+    pub fn place(&self, workload: &Workload) -> Option<signet_policy::Workload> {
+        let Subject::Pod { uid, .. } = &workload.subject else {
+            return None;
+        };
+        let pod = self.entitled(PodUid::parse(uid)?)?;
+        Some(signet_policy::Workload {
+            namespace: pod.facts.namespace.clone(),
+            labels: pod.facts.labels.clone(),
+            role: signet_policy::scope::Role::Sidecar,
+        })
+    }
+
+    /// The pods, as they change.
+    #[must_use]
+    pub fn views(&self) -> tokio::sync::watch::Receiver<super::pods::View> {
+        self.pods.view.clone()
+    }
+
     fn entitled(&self, uid: PodUid) -> Option<Arc<Pod>> {
         let view = self.pods.view.borrow();
         view.index.get(uid).filter(|pod| !pod.facts.over).cloned()

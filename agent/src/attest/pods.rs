@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`api`] | the client of watches, bounded |
 //! | [`facts`] | what is taken from a Pod object |
 //! | [`index`] | the pods by uid; one event in, what ended out: pure |
 //! | [`verdict`] | what the index says of a container, and whether it can know: pure |
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use self::index::Index;
 
+pub mod api;
 pub mod facts;
 pub mod index;
 pub mod verdict;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use signet_certs::ServiceAccountId;
 use tokio::net::UnixStream;
 
 use super::peer::{Peer, PeerError};
@@ -114,6 +115,19 @@ impl Unix {
         Err(AttestError::Denied {
             reason: "rules_changed",
             text: "the process is not what it was when it connected".into(),
+        })
+    }
+
+    /// Namespace and labels of the default identity's rules.
+    #[must_use]
+    pub fn place(&self, workload: &Workload) -> Option<signet_policy::Workload> {
+        let id = &workload.identities.first()?.id;
+        let account = ServiceAccountId::try_from(id).ok()?;
+        let rule = self.rules.iter().find(|rule| rule.id == *id)?;
+        Some(signet_policy::Workload {
+            namespace: account.namespace().to_owned(),
+            labels: rule.labels.clone(),
+            role: signet_policy::scope::Role::Sidecar,
         })
     }
 

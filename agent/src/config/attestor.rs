@@ -1,18 +1,19 @@
 //! Who gets which identity: the keys of the attestors.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use signet_certs::{ServiceAccountId, TrustDomain};
 use signet_runtime::config::Faults;
 
-use super::Raw;
+use super::{Raw, RawPolicies};
 use crate::attest::{Settings, UnixRule};
 
 /// The agent's own identity for everybody admitted.
 pub(super) const OWN: &str = "own";
 /// Processes by the rules in `workloads`.
-const UNIX: &str = "unix";
+pub(super) const UNIX: &str = "unix";
 /// The pods of this node.
 pub(super) const KUBERNETES: &str = "kubernetes";
 
@@ -38,6 +39,8 @@ pub struct RawRule {
     executable: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<BTreeMap<String, String>>,
 }
 
 /// What the file calls it.
@@ -73,13 +76,14 @@ pub(super) fn settings(raw: &Raw, domain: Option<&TrustDomain>, faults: &mut Fau
 
 /// A key that has no effect is a misunderstanding.
 fn idle_keys(raw: &Raw, name: &str, faults: &mut Faults) {
+    let policies = raw.policies.as_ref().is_some_and(RawPolicies::is_kubernetes);
     for (key, written, reader) in [
         ("allowed_uids", raw.allowed_uids.is_some(), &[OWN][..]),
         ("workloads", raw.workloads.is_some(), &[UNIX]),
         ("host_proc", raw.host_proc.is_some(), &[UNIX, KUBERNETES]),
         ("node_name", raw.node_name.is_some(), &[KUBERNETES]),
         ("pod_uid", raw.pod_uid.is_some(), &[KUBERNETES]),
-        ("kubeconfig", raw.kubeconfig.is_some(), &[KUBERNETES]),
+        ("kubeconfig", raw.kubeconfig.is_some() && !policies, &[KUBERNETES]),
     ] {
         if written && !reader.contains(&name) {
             let readers = reader.join(" and ");
@@ -132,6 +136,13 @@ fn rules(raw: &Raw, domain: Option<&TrustDomain>, faults: &mut Faults) -> Option
     for (place, rule) in written.iter().enumerate() {
         rules.extend(check(rule, &format!("workloads[{place}]"), domain, faults));
     }
+    for (place, rule) in rules.iter().enumerate() {
+        let differs = |other: &UnixRule| other.id == rule.id && other.labels != rule.labels;
+        if rules.iter().take(place).any(differs) {
+            let text = "labels: another rule gives this service account other labels; give it the same ones";
+            faults.add(&format!("workloads[{place}]"), text);
+        }
+    }
     Some(rules)
 }
 
@@ -176,6 +187,7 @@ fn check(rule: &RawRule, key: &str, domain: Option<&TrustDomain>, faults: &mut F
         gid: rule.gid,
         executable: rule.executable.clone(),
         hint: rule.hint.clone(),
+        labels: rule.labels.clone().unwrap_or_default(),
     })
 }
 

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use signet_runtime::config::{Faults, HumanDuration};
 use signet_runtime::logs::LogFormat;
 
-use super::{Ca, Config, Hook, Output, Raw, RawOutput, Workload, attestor};
+use super::{Ca, Config, Hook, Output, Raw, RawOutput, Workload, attestor, policies};
 
 /// Shortest SVID life asked for; below it renewal and clock skew leave nothing.
 const SHORTEST_TTL: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ pub(super) fn typed(raw: &Raw, faults: &mut Faults) -> Option<Config> {
         faults.add("jwt_svid_ttl", format!("must be between {least} and {most}"));
     }
     let attestor = attestor::settings(raw, trust_domain.as_ref(), faults);
+    let policies = policies::settings(raw, faults);
     let output = raw.output.as_ref().map(|output| check_output(output, faults));
     if output.is_some() && raw.attestor.as_deref() != Some(attestor::OWN) {
         faults.add(
@@ -53,6 +54,7 @@ pub(super) fn typed(raw: &Raw, faults: &mut Faults) -> Option<Config> {
         ca: ca?,
         workload: workload?,
         attestor: attestor?,
+        policies,
         admin_socket,
         metrics_listen: metrics_listen?,
         svid_ttl,

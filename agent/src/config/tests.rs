@@ -159,3 +159,72 @@ fn an_attestor_that_does_not_exist_is_refused_by_name() {
         ["attestor: \"docker\" is not one of \"own\", \"unix\", \"kubernetes\""]
     );
 }
+
+#[test]
+fn policies_come_from_one_source_for_an_attestor_that_knows_workloads() {
+    let node = "attestor: kubernetes\nnode_name: n\n";
+    let unix = "attestor: unix\nworkloads: [{service_account: a/b, uid: 1}]\n";
+    let sound = |yaml: &str| Config::check(from_text(yaml).unwrap()).unwrap().policies;
+    assert_eq!(sound(node), None);
+    let settings = sound(&format!(
+        "{node}kubeconfig: /k\npolicies: {{source: kubernetes}}\n"
+    ))
+    .unwrap();
+    let kubeconfig = Some(PathBuf::from("/k"));
+    assert_eq!(settings.source, crate::policy::Source::Kubernetes { kubeconfig });
+    assert_eq!(settings.root_namespace, "istio-system");
+    sound(&format!(
+        "{unix}kubeconfig: /k\npolicies: {{source: kubernetes}}\n"
+    ))
+    .unwrap();
+    sound(&format!(
+        "{unix}policies: {{source: directory, directory: /p, trust_domain_aliases: [old]}}\n"
+    ))
+    .unwrap();
+    for (yaml, wanted) in [
+        (
+            "policies: {source: directory, directory: /p}\n".to_owned(),
+            "policies: need to know which workload",
+        ),
+        (
+            format!("{unix}policies: {{source: kubernetes}}\n"),
+            "policies.source: kubernetes with attestor: unix needs",
+        ),
+        (
+            format!("{unix}kubeconfig: /k\n"),
+            "kubeconfig: has no effect with attestor: unix",
+        ),
+        (
+            format!("{unix}policies: {{source: directory}}\n"),
+            "policies.directory: is missing",
+        ),
+        (
+            format!("{unix}policies: {{source: directory, directory: p}}\n"),
+            "policies.directory: p must be an absolute",
+        ),
+        (
+            format!("{node}policies: {{source: kubernetes, directory: /p}}\n"),
+            "policies.directory: has no effect",
+        ),
+        (
+            format!("{node}policies: {{source: git}}\n"),
+            "policies.source: \"git\" is neither",
+        ),
+        (
+            format!("{node}policies: {{source: kubernetes, root_namespace: ''}}\n"),
+            "policies.root_namespace: must have",
+        ),
+        (
+            format!("{node}policies: {{source: kubernetes, trust_domain_aliases: [Bad]}}\n"),
+            "policies.trust_domain_aliases: \"Bad\"",
+        ),
+    ] {
+        let found = faults(&yaml);
+        assert!(
+            found.len() == 1 && found[0].starts_with(wanted),
+            "{wanted}\nnot {found:#?}"
+        );
+    }
+    let two = "attestor: unix\nworkloads: [{service_account: a/b, uid: 1, labels: {x: a}}, {service_account: a/b, uid: 2}]\n";
+    assert!(faults(two)[0].starts_with("workloads[1]: labels: another rule"));
+}

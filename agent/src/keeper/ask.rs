@@ -4,8 +4,13 @@ use signet_certs::{SpiffeId, UnixTime};
 use signet_runtime::clock::rfc3339;
 use tokio::sync::oneshot;
 
+use super::{Keeper, draw};
 use crate::ca_client::Failure;
+use crate::rotation::Event;
 use crate::svids::Whose;
+
+/// Most operators kept waiting at once for one identity.
+const MAX_ASKERS: usize = 16;
 
 /// Why an operator's request for a renewal came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,4 +42,40 @@ pub struct Ask {
     pub id: Option<SpiffeId>,
     /// Answered when the outcome is known.
     pub reply: Reply,
+}
+
+impl Keeper {
+    pub(super) fn take_ask(&mut self, Ask { id, reply }: Ask) {
+        let whose = match id {
+            None => match self.kept.len() {
+                1 => self.kept.keys().next().cloned().ok_or(AskError::Which(0)),
+                several => Err(AskError::Which(several)),
+            },
+            Some(id) => self.whose(&id).ok_or(AskError::Unknown(id)),
+        };
+        let whose = match whose {
+            Ok(whose) if self.roster.lingers(&whose) => Err(AskError::Gone),
+            other => other,
+        };
+        match whose {
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+            Ok(whose) => {
+                if let Some(kept) = self.kept.get_mut(&whose)
+                    && kept.askers.len() < MAX_ASKERS
+                {
+                    kept.askers.push(reply);
+                }
+                let now = self.parts.clock.now();
+                self.roster.tell(&whose, Event::Asked, now, draw());
+            }
+        }
+    }
+
+    fn whose(&self, id: &SpiffeId) -> Option<Whose> {
+        let known = self.parts.shelves.shelves().all();
+        let place = known.into_iter().find(|place| place.id.as_ref() == Some(id));
+        place.map(|place| place.whose)
+    }
 }

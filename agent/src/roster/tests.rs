@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use signet_certs::lifetime::until;
 
 use super::*;
-use crate::rotation::Facts;
 
 fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -349,5 +348,24 @@ proptest! {
                 Some(wake) => prop_assert!(until(wake, now) <= Duration::from_secs(3_600)),
             }
         }
+    }
+}
+
+#[test]
+fn an_answer_that_is_over_or_older_than_what_is_held_is_not_held_and_counts_as_a_failure() {
+    let facts = |received: u64, until: u64| Facts {
+        received: at(received),
+        usable_until: at(until),
+    };
+    for refused in [facts(1000, 1039), facts(999, 2000)] {
+        let mut roster = holding([1], |_| 100);
+        let held = facts(1000, 1100);
+        assert!(roster.holds(&1, held));
+        roster.tell(&1, Event::Issued(refused), at(1040), EVEN);
+        assert!(
+            roster.holds(&1, held) && !roster.holds(&1, refused),
+            "{refused:?}"
+        );
+        assert!(roster.serves(&1) && roster.failures(&1) == 1);
     }
 }

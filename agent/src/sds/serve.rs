@@ -41,9 +41,14 @@ impl Client {
 
     /// The end of the process or of what it may have. Made once: a wait for it keeps its place.
     pub(crate) fn ended(&self) -> Ended {
-        let (attestor, peer, workload) = (self.attestor.clone(), self.peer.clone(), self.workload.clone());
-        Box::pin(async move { attestor.ended(&peer, &workload).await })
+        ended(&self.attestor, &self.peer, &self.workload)
     }
+}
+
+/// The end of the process or of what it may have.
+pub(crate) fn ended(attestor: &Attestor, peer: &Peer, workload: &Arc<Workload>) -> Ended {
+    let (attestor, peer, workload) = (attestor.clone(), peer.clone(), workload.clone());
+    Box::pin(async move { attestor.ended(&peer, &workload).await })
 }
 
 /// A wait for the end of a client's entitlement.
@@ -143,7 +148,7 @@ impl<M: Machine> Live<M> {
             message = self.incoming.message() => match message {
                 Ok(Some(request)) => Heard::Message(request),
                 Ok(None) => Heard::End,
-                Err(error) => match unreadable(&error) {
+                Err(error) => match unreadable(&error, MAX_REQUEST_BYTES) {
                     Some(closing) => Heard::Fault(closing),
                     None => {
                         // Envoy's end arrives as a broken pipe: the normal end of a stream.
@@ -172,10 +177,10 @@ impl<M: Machine> Live<M> {
 
 /// The reason to close when a message came and could not be read, as against a connection that ended:
 /// that one has a cause below it.
-fn unreadable(error: &Status) -> Option<Closing> {
+pub(crate) fn unreadable(error: &Status, most: usize) -> Option<Closing> {
     match error.code() {
         Code::OutOfRange => {
-            let text = format!("a request may have at most {MAX_REQUEST_BYTES} bytes");
+            let text = format!("a request may have at most {most} bytes");
             Some(Closing {
                 code: Code::ResourceExhausted,
                 reason: "too_large",

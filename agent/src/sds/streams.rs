@@ -12,7 +12,8 @@ use tonic::Code;
 
 use super::book::Book;
 use super::{Closing, Notice};
-use crate::attest::{Peer, Subject, Workload};
+use crate::attest::cgroup::PodUid;
+use crate::attest::{Peer, Share, Subject, Workload};
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 use counts::Counts;
@@ -40,16 +41,30 @@ pub enum StreamKind {
     X509Bundles,
     /// JWT bundles of the Workload API.
     JwtBundles,
+    /// Policies for local proxies.
+    Policies,
+}
+
+/// Kinds of streams that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// Envoy's secret discovery service.
+    Sds,
+    /// The SPIFFE Workload API.
+    WorkloadApi,
+    /// Policies for local proxies.
+    Policies,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Sotw,
         Self::Delta,
         Self::X509Svid,
         Self::X509Bundles,
         Self::JwtBundles,
+        Self::Policies,
     ];
 
     /// A short word that stays the same.
@@ -61,13 +76,18 @@ impl StreamKind {
             Self::X509Svid => "x509_svid",
             Self::X509Bundles => "x509_bundles",
             Self::JwtBundles => "jwt_bundles",
+            Self::Policies => "policies",
         }
     }
 
-    /// Whether it is SDS, as against the Workload API: the two are counted apart.
+    /// What it is counted as.
     #[must_use]
-    pub fn is_sds(self) -> bool {
-        matches!(self, Self::Sotw | Self::Delta)
+    pub fn surface(self) -> Surface {
+        match self {
+            Self::Sotw | Self::Delta => Surface::Sds,
+            Self::X509Svid | Self::X509Bundles | Self::JwtBundles => Surface::WorkloadApi,
+            Self::Policies => Surface::Policies,
+        }
     }
 }
 
@@ -112,13 +132,6 @@ struct Table {
     quiet: Quiet<(i32, &'static str)>,
 }
 
-/// Who a bound is kept for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Share {
-    Process(i32),
-    Pod(String),
-}
-
 /// A workload as text, for the table and the log.
 #[must_use]
 pub fn workload_text(subject: &Subject) -> String {
@@ -144,15 +157,16 @@ impl Streams {
         })
     }
 
-    /// Enters a stream of `peer`, before anything is known of it but its process.
+    /// Enters a stream of `peer`, before anything is known of it but its process and the pod that seems to
+    /// be its own: on that one's share it waits to be attested, so that no workload takes the places of others.
     ///
     /// # Errors
     /// When a bound is reached; it is counted and logged here.
     pub fn open(self: &Arc<Self>, kind: StreamKind, peer: &Peer) -> Result<Entry, Closing> {
-        let pid = peer.pid().unwrap_or_default();
+        let (pid, share) = (peer.pid().unwrap_or_default(), peer.share());
         let mut table = self.lock();
         let full = table.streams.len() >= MAX_STREAMS;
-        if full || !table.shares.add(Share::Process(pid), MAX_STREAMS_PER_WORKLOAD) {
+        if full || !table.shares.add(share, MAX_STREAMS_PER_WORKLOAD) {
             drop(table);
             let closing = too_many();
             self.refused(kind, pid, &closing, "");
@@ -179,6 +193,8 @@ impl Streams {
             streams: Arc::clone(self),
             number,
             pid,
+            share,
+            attested: None,
             kind,
         })
     }
@@ -225,6 +241,9 @@ pub struct Entry {
     streams: Arc<Streams>,
     number: u64,
     pid: i32,
+    share: Share,
+    /// The pod's share, where it was attested as of another than it seemed to be of.
+    attested: Option<Share>,
     kind: StreamKind,
 }
 
@@ -234,16 +253,16 @@ impl Entry {
     /// # Errors
     /// When all its processes together have too many streams; the caller tells it with
     /// [`Entry::refused`].
-    pub fn attested(&self, workload: &Arc<Workload>) -> Result<(), Closing> {
+    pub fn attested(&mut self, workload: &Arc<Workload>) -> Result<(), Closing> {
         let text = workload_text(&workload.subject);
+        let other = share_of(&workload.subject).filter(|share| *share != self.share);
         let mut table = self.streams.lock();
         let table = &mut *table;
-        if let Subject::Pod { .. } = workload.subject
-            && !table
-                .shares
-                .add(Share::Pod(text.clone()), MAX_STREAMS_PER_WORKLOAD)
-        {
-            return Err(too_many());
+        if let Some(share) = other {
+            if !table.shares.add(share, MAX_STREAMS_PER_WORKLOAD) {
+                return Err(too_many());
+            }
+            self.attested = Some(share);
         }
         if let Some(info) = table.streams.get_mut(&self.number) {
             info.workload = Some(text);
@@ -287,6 +306,19 @@ impl Entry {
         }
     }
 
+    /// Notes what the client calls itself, and which version it took or why it did not.
+    pub fn answered(&self, node: &str, acked: Option<&str>, nack: Option<&str>) {
+        if let Some(info) = self.streams.lock().streams.get_mut(&self.number) {
+            node.clone_into(&mut info.node);
+            if let Some(acked) = acked {
+                info.acked = Some(acked.to_owned());
+            }
+            if let Some(nack) = nack {
+                info.last_nack = Some(nack.to_owned());
+            }
+        }
+    }
+
     /// Counts and logs the refusal that ends the stream.
     pub fn refused(&self, closing: &Closing, node: &str) {
         self.streams.refused(self.kind, self.pid, closing, node);
@@ -317,12 +349,23 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = self.streams.lock();
-        let gone = table.streams.remove(&self.number);
-        table.shares.remove(&Share::Process(self.pid));
-        if let Some(pod) = gone.and_then(|info| info.workload) {
-            table.shares.remove(&Share::Pod(pod));
+        table.streams.remove(&self.number);
+        table.shares.remove(&self.share);
+        if let Some(share) = &self.attested {
+            table.shares.remove(share);
         }
         drop(table);
         self.streams.metrics.streams_of(self.kind).dec();
     }
 }
+
+/// Whose share an attested workload takes of; none where that is its process's.
+fn share_of(subject: &Subject) -> Option<Share> {
+    match subject {
+        Subject::Pod { uid, .. } => PodUid::parse(uid).map(Share::Pod),
+        Subject::Own | Subject::Process { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

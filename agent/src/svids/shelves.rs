@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use signet_certs::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
 
 use super::trust::Trust;
 use super::verified::Verified;
-use super::view::{Held, Seen, View, Wish};
+use super::view::{Held, Seen, View, Wish, spread};
 use crate::attest::{Subject, Workload};
 use crate::bundle_watch::{Verdict, judge};
 use crate::status::Status;
@@ -152,6 +153,11 @@ impl Shelves {
     #[must_use]
     pub fn news(&self) -> watch::Receiver<()> {
         self.0.news.subscribe()
+    }
+
+    /// Over how long those who look may hear of other bundles.
+    pub(super) fn spread(&self) -> Duration {
+        spread(self.0.trust_bell.receiver_count())
     }
 
     pub(super) fn seen(&self, wishes: &[Wish]) -> Seen {

@@ -78,10 +78,15 @@ impl Agent {
 
     pub(crate) fn start_by(clock: Arc<dyn Clock>, dir: tempfile::TempDir, more: &str) -> Self {
         let at = dir.path().display();
+        let drain = if more.contains("drain:") {
+            ""
+        } else {
+            "drain: 2s\n"
+        };
         let yaml = format!(
             "ca_server_name: localhost\nca_root_file: {at}/root.pem\ntoken_file: {at}/token\n\
              socket: {at}/work/agent.sock\nadmin_socket: {at}/admin/admin.sock\n\
-             metrics_listen: 127.0.0.1:0\nca_deadline: 2s\ndrain: 2s\n{more}"
+             metrics_listen: 127.0.0.1:0\nca_deadline: 2s\n{drain}{more}"
         );
         let raw: Raw = signet_runtime::config::from_text(&yaml).unwrap();
         let config = Config::check(raw).unwrap();

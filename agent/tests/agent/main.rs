@@ -14,6 +14,7 @@ mod keeping;
 mod machines;
 mod node;
 mod output;
+mod policies;
 mod rotation;
 mod sds;
 mod shelves;

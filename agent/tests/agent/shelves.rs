@@ -1,14 +1,16 @@
 //! The shelves: what whom is woken by, and what is never seen.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use signet_agent::attest::{Entitlement, Subject, Workload};
 use signet_agent::bundle_watch::Verdict;
 use signet_agent::status::LastFailure;
+use signet_agent::svids::view::SPREAD;
 use signet_agent::svids::{Keeping, Shelves, Trust, Verified, View, Whose};
 use signet_certs::{SigningKey, SpiffeId, TrustBundle, X509Svid};
+use tokio::time::{Instant, timeout};
 
 use crate::fake_ca::{Tower, bundle, domain, now};
 
@@ -65,6 +67,11 @@ fn rings(view: &mut View) -> bool {
     view.changed().now_or_never().is_some()
 }
 
+/// Whether it hears of other bundles while their change is spread.
+async fn hears(view: &mut View) -> bool {
+    timeout(SPREAD, view.changed()).await.is_ok()
+}
+
 fn serials(view: &View) -> Vec<Option<String>> {
     let seen = view.current();
     let serial = |v: &Verified| v.svid().chain().serial();
@@ -75,7 +82,7 @@ fn serials(view: &View) -> Vec<Option<String>> {
 }
 
 #[test]
-fn a_workload_sees_its_own_identities_in_their_order_and_no_others() {
+fn a_workload_sees_its_own_identities_in_their_order_and_noothers() {
     let tower = Tower::new();
     let (_keeping, shelves, _) = stocked(&tower);
     let view = shelves.view(&workload(&["b"]));
@@ -120,8 +127,8 @@ fn the_same_identity_has_the_same_leaf_and_the_same_encoded_secret_in_every_view
     assert!(std::ptr::eq(one.unwrap().secrets(), other.unwrap().secrets()));
 }
 
-#[test]
-fn other_bundles_and_what_is_served_beside_them_come_in_one_step() {
+#[tokio::test(start_paused = true)]
+async fn other_bundles_and_what_is_served_beside_them_come_in_one_step() {
     let (old, new) = (Tower::new(), Tower::new());
     let (keeping, shelves, before) = stocked(&old);
     let mut view = shelves.view(&workload(&["a"]));
@@ -132,7 +139,7 @@ fn other_bundles_and_what_is_served_beside_them_come_in_one_step() {
         keeping.put_trust(&wide, vec![(of("a"), Some(again))]),
         Verdict::Newer
     );
-    assert!(rings(&mut view));
+    assert!(hears(&mut view).await);
     let seen = view.current();
     assert_eq!(seen.trust.own().unwrap().sequence(), 2);
     assert!(seen.svids[0].verified.is_some());
@@ -153,8 +160,8 @@ fn an_svid_that_verified_under_another_bundle_is_never_served_whoever_puts_it_th
     assert_eq!(serials(&view), [None]);
 }
 
-#[test]
-fn a_foreign_bundle_wakes_everybody_and_takes_no_svid_away() {
+#[tokio::test(start_paused = true)]
+async fn a_foreign_bundle_wakes_everybody_and_takes_no_svid_away() {
     let tower = Tower::new();
     let (keeping, shelves, trust) = stocked(&tower);
     let mut view = shelves.view(&workload(&["a"]));
@@ -164,9 +171,68 @@ fn a_foreign_bundle_wakes_everybody_and_takes_no_svid_away() {
     let federated = Arc::new(Trust::new(own, vec![Arc::new(foreign)]));
     let served: Vec<_> = shelves.all().into_iter().map(|s| (s.whose, s.verified)).collect();
     assert_eq!(keeping.put_trust(&federated, served), Verdict::Same);
-    assert!(rings(&mut view));
+    assert!(hears(&mut view).await);
     assert!(serials(&view)[0].is_some());
     assert_eq!(view.current().trust.foreign().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_bundles_alone_reach_many_streams_spread_over_a_second_and_a_new_svid_at_once() {
+    let (old, new) = (Tower::new(), Tower::new());
+    let (keeping, shelves, _) = stocked(&old);
+    let heard: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let mut views: Vec<View> = (0..2_000).map(|_| shelves.view(&workload(&["a"]))).collect();
+    let wide = trust(&[&old, &new], 2);
+    let again = shelves.view(&workload(&["a"])).current().svids[0]
+        .verified
+        .clone();
+    let again = again.map(|v| v.check_again(Arc::clone(wide.own().unwrap()), now()).unwrap());
+    let start = Instant::now();
+    keeping.put_trust(&wide, vec![(of("a"), again)]);
+    let waits = views.iter_mut().map(|view| async {
+        view.changed().await;
+        assert_eq!(view.current().trust.own().unwrap().sequence(), 2);
+        heard.lock().unwrap().push(start.elapsed());
+    });
+    futures::future::join_all(waits).await;
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!(heard.len(), 2_000);
+    assert!(
+        heard
+            .iter()
+            .all(|after| *after <= SPREAD + Duration::from_millis(1))
+    );
+    for tenth in 0..10 {
+        let within = heard
+            .iter()
+            .filter(|after| after.as_millis() / 100 == tenth)
+            .count();
+        assert!((100..300).contains(&within), "{within} in tenth {tenth}");
+    }
+    assert!(!rings(&mut views[0]), "heard once");
+    let (keeping_on, second) = (trust(&[&old, &new], 3), start.elapsed());
+    keeping.put_trust(&keeping_on, Vec::new());
+    keeping.put(&of("a"), Some(verified(&old, "a", &keeping_on)));
+    assert!(rings(&mut views[0]) && start.elapsed() == second);
+    assert_eq!(
+        views[0].current().trust.own().unwrap().sequence(),
+        3,
+        "and all the news with it"
+    );
+    assert!(!hears(&mut views[0]).await, "nothing more of the bundles");
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_streams_and_those_that_wait_for_the_first_bundle_are_not_kept_waiting() {
+    let tower = Tower::new();
+    let (keeping, shelves) = Shelves::new(domain());
+    let mut view = shelves.view(&workload(&["a"]));
+    let others: Vec<View> = (0..2_000).map(|_| shelves.view(&workload(&["b"]))).collect();
+    keeping.put_trust(&trust(&[&tower], 1), Vec::new());
+    assert!(rings(&mut view), "the first");
+    drop(others);
+    keeping.put_trust(&trust(&[&tower], 2), Vec::new());
+    assert!(timeout(Duration::from_millis(2), view.changed()).await.is_ok());
 }
 
 #[test]

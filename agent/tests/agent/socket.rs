@@ -85,6 +85,21 @@ async fn at_the_end_streams_close_as_unavailable_and_the_sockets_are_gone() {
     assert!(!dir.path().join("admin/admin.sock").exists());
 }
 
+/// The drain lasts longer than the end is waited for.
+#[tokio::test]
+async fn a_reflection_call_held_open_ends_with_the_agent_and_does_not_stretch_the_drain() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let agent = Agent::start(&ca, "drain: 300s\n");
+    agent.svid(|_| true).await;
+    let mut tool = ServerReflectionClient::new(agent.channel().await);
+    let (asking, asked) = mpsc::channel(1);
+    let answers = tool.server_reflection_info(ReceiverStream::new(asked)).await;
+    let mut answers = answers.unwrap().into_inner();
+    agent.stop().await;
+    assert!(answers.message().await.unwrap().is_none(), "an orderly end");
+    drop(asking);
+}
+
 #[tokio::test]
 async fn a_client_gets_its_secret_from_the_agent_that_comes_after() {
     let ca = FakeCa::start(Mood::issue(HOUR)).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use signet_certs::account_token::{self, AccountClaims, account_of_user};
 use signet_certs::lifetime::{minus, plus};
 use signet_certs::{ServiceAccountId, UnixTime};
 
@@ -13,8 +14,6 @@ use super::token::{BearerToken, MAX_TOKEN_BYTES};
 
 /// The API server's clock may be this far from ours; it has the last word on time.
 const LEEWAY: Duration = Duration::from_secs(30);
-/// How Kubernetes names service accounts as users.
-const USER_PREFIX: &str = "system:serviceaccount:";
 
 /// Why a token cannot pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,38 +114,6 @@ struct Header {
     kid: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Body {
-    #[serde(default)]
-    aud: Audiences,
-    exp: Option<serde_json::Number>,
-    nbf: Option<serde_json::Number>,
-    sub: Option<String>,
-    iss: Option<String>,
-    #[serde(rename = "kubernetes.io")]
-    kubernetes: Option<Kubernetes>,
-}
-
-#[derive(Deserialize)]
-struct Kubernetes {
-    pod: Option<Named>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-/// One audience or several (RFC 7519 §4.1.3).
-#[derive(Deserialize, Default)]
-#[serde(untagged)]
-enum Audiences {
-    #[default]
-    None,
-    One(String),
-    Many(Vec<String>),
-}
-
 /// Reads the claims of a token, judging only its form.
 ///
 /// # Errors
@@ -158,9 +125,9 @@ pub fn read(token: &BearerToken) -> Result<Claims, ClaimsFault> {
         len if len > MAX_TOKEN_BYTES => return Err(ClaimsFault::TooLarge(len)),
         _ => {}
     }
-    let (header, body, _) = parts(text).ok_or(ClaimsFault::NotJws)?;
+    let [header, ..] = parts(text).ok_or(ClaimsFault::NotJws)?;
     let header: Header = decode(header)?;
-    let body: Body = decode(body)?;
+    let said = AccountClaims::read(text).map_err(|_| ClaimsFault::NotJws)?;
     let algorithm = match header.alg.as_str() {
         "RS256" => Algorithm::Rs256,
         "RS384" => Algorithm::Rs384,
@@ -169,21 +136,17 @@ pub fn read(token: &BearerToken) -> Result<Claims, ClaimsFault> {
         "ES384" => Algorithm::Es384,
         other => return Err(ClaimsFault::Algorithm(other.chars().take(16).collect())),
     };
-    let subject = body.sub.unwrap_or_default();
-    let account = account(&subject).ok_or_else(|| ClaimsFault::Subject(shorten(&subject)))?;
+    let subject = said.subject.unwrap_or_default();
+    let account = account_of_user(&subject).ok_or_else(|| ClaimsFault::Subject(shorten(&subject)))?;
     Ok(Claims {
         algorithm,
         key_id: header.kid,
-        audiences: match body.aud {
-            Audiences::None => Vec::new(),
-            Audiences::One(one) => vec![one],
-            Audiences::Many(many) => many,
-        },
-        expires: body.exp.and_then(|n| seconds(&n)).ok_or(ClaimsFault::NoExpiry)?,
-        not_before: body.nbf.and_then(|n| seconds(&n)),
+        audiences: said.audiences,
+        expires: said.expires_at.ok_or(ClaimsFault::NoExpiry)?,
+        not_before: said.not_before,
         account,
-        issuer: body.iss,
-        pod: body.kubernetes.and_then(|k| k.pod).map(|pod| pod.name),
+        issuer: said.issuer,
+        pod: said.pod.map(|(name, _)| name),
     })
 }
 
@@ -215,44 +178,15 @@ pub fn check(token: &BearerToken, accepted: &[String], now: UnixTime) -> Result<
     }
 }
 
-/// The account in a Kubernetes user name.
-#[must_use]
-pub fn account(user: &str) -> Option<ServiceAccountId> {
-    let (namespace, name) = user.strip_prefix(USER_PREFIX)?.split_once(':')?;
-    ServiceAccountId::new(namespace, name).ok()
-}
-
-/// Header, body and signature, still encoded.
-pub(super) fn parts(text: &str) -> Option<(&str, &str, &str)> {
-    let mut parts = text.split('.');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(header), Some(body), Some(signature), None)
-            if !header.is_empty() && !body.is_empty() && !signature.is_empty() =>
-        {
-            Some((header, body, signature))
-        }
-        _ => None,
-    }
+/// Header, claims and signature, still encoded, and none of them empty.
+pub(super) fn parts(text: &str) -> Option<[&str; 3]> {
+    let parts = account_token::parts(text).ok()?;
+    parts.iter().all(|part| !part.is_empty()).then_some(parts)
 }
 
 fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, ClaimsFault> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| ClaimsFault::NotJws)?;
     serde_json::from_slice(&json).map_err(|_| ClaimsFault::NotJws)
-}
-
-/// Whole or fractional seconds since the epoch; anything else is no time.
-fn seconds(number: &serde_json::Number) -> Option<UnixTime> {
-    let whole = match (number.as_u64(), number.as_f64()) {
-        (Some(whole), _) => whole,
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "bounds are checked"
-        )]
-        (None, Some(real)) if (0.0..1e15).contains(&real) => real as u64,
-        _ => return None,
-    };
-    Some(UnixTime::since_unix_epoch(Duration::from_secs(whole)))
 }
 
 /// Text from a stranger, short enough for a log line.

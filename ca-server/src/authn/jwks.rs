@@ -241,7 +241,7 @@ fn parse(text: &str) -> Result<HashMap<String, Key>, String> {
 
 fn signed_by(key: &Key, algorithm: Algorithm, token: &BearerToken) -> bool {
     let text = token.expose();
-    let Some((header, body, signature)) = parts(text) else {
+    let Some([header, body, signature]) = parts(text) else {
         return false;
     };
     let Some(signed) = text.get(..header.len() + 1 + body.len()) else {

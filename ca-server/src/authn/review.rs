@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
 use kube::api::{Api, PostParams};
+use signet_certs::account_token::account_of_user;
 use signet_policy::{BoundPod, Caller};
 use tokio::sync::Semaphore;
 
 use super::AuthnError;
-use super::claims::account;
 use super::token::BearerToken;
 use crate::metrics::Metrics;
 
@@ -189,7 +189,7 @@ fn judge(status: TokenReviewStatus, ours: &[String]) -> Result<Caller, ReviewFau
     let user = status.user.unwrap_or_default();
     let name = user.username.clone().unwrap_or_default();
     let stranger = || ReviewFault::NotServiceAccount(name.chars().take(MOST_WORDS).collect());
-    let account = account(&name).ok_or_else(stranger)?;
+    let account = account_of_user(&name).ok_or_else(stranger)?;
     let groups = user.groups.clone().unwrap_or_default();
     let own_group = format!("{ALL_ACCOUNTS}:{}", account.namespace());
     if ![ALL_ACCOUNTS, &own_group]

@@ -65,7 +65,6 @@ pub struct Federation {
     /// Sequence of its bundle; only an agent says it here.
     pub sequence: Option<u64>,
     /// The foreign ones.
-    #[serde(alias = "federation")]
     pub federated: Vec<FederatedDomain>,
 }
 

@@ -25,7 +25,7 @@ pub enum SvidCommand {
     /// Show an SVID: who, signed by whom, how long, and every rule of the profile it keeps or breaks
     #[command(
         after_help = "Examples:\n  signet svid show cert-chain.pem\n  signet svid show --socket \
-/run/signet/workload/agent.sock\n  kubectl exec POD -c signet-agent -- signet svid show --admin \
+/run/signet/workload/agent.sock \\\n      --id spiffe://cluster.local/ns/shop/sa/cart\n  kubectl exec POD -c signet-agent -- signet svid show --admin \
 /run/signet/admin/admin.sock"
     )]
     Show(ShowArgs),
@@ -71,12 +71,15 @@ pub struct ShowArgs {
     /// A PEM chain, leaf first
     #[arg(group = "svid_source")]
     pub file: Option<PathBuf>,
-    /// An agent's workload socket: asked over SDS, as Envoy does
+    /// An agent's workload socket: which identities we may have, and each over SDS as Envoy gets it
     #[arg(long, value_name = "PATH", group = "svid_source")]
     pub socket: Option<PathBuf>,
     /// An agent's admin socket: knows the next renewal as well
     #[arg(long, value_name = "SOCKET", group = "svid_source")]
     pub admin: Option<PathBuf>,
+    /// Only the SVID of this identity [default: all of them]
+    #[arg(long, value_name = "SPIFFE-ID")]
+    pub id: Option<SpiffeId>,
 }
 
 /// `signet svid verify`.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
+use signet_certs::account_token::AccountClaims;
 use signet_certs::key::KeyError;
 use signet_certs::verify::{Role, verify_chain};
 use signet_certs::{ServiceAccountId, SigningKey, TrustBundle, UnixTime, X509Svid, csr};
@@ -19,7 +20,6 @@ use crate::fault::{Answer, Fault};
 use crate::inputs::{self, NamedBundle, NamedBy};
 use crate::print::{Page, View};
 use crate::times::{Moment, seconds_until};
-use crate::token::claims::Claims;
 
 const KEY_FILE: &str = "key.pem";
 const CHAIN_FILE: &str = "cert-chain.pem";
@@ -89,7 +89,9 @@ pub(crate) async fn run(args: RequestArgs, shell: &mut Shell) -> Result<Answer, 
     if bundle.is_none() {
         shell.say("note: this CA publishes no bundle of its own; root-cert.pem holds what --ca-root holds");
     }
-    let account = Claims::read(&token).ok().and_then(|claims| claims.account());
+    let account = AccountClaims::read(&token)
+        .ok()
+        .and_then(|claims| claims.account());
     let now = shell.now();
     let answered = check(
         &response,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::{Api, PostParams};
+use signet_certs::account_token::USER_PREFIX;
 
-use super::claims::ACCOUNT_PREFIX;
 use super::verdict::{Finding, Judge, Verdict};
 use crate::fault::Fault;
 use crate::kubernetes;
@@ -47,7 +47,7 @@ fn judge(status: &TokenReviewStatus, audience: &str) -> Option<Finding> {
     let user = status.user.clone().unwrap_or_default();
     let name = user.username.unwrap_or_default();
     let by_group = user.groups.iter().flatten().any(|group| group == ALL_ACCOUNTS);
-    if !name.starts_with(ACCOUNT_PREFIX) || !by_group {
+    if !name.starts_with(USER_PREFIX) || !by_group {
         return Some(Finding::not_account(&name));
     }
     let confirmed = status

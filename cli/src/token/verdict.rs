@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use signet_certs::UnixTime;
+use signet_certs::account_token::{AccountClaims, AccountTokenError};
 
-use super::claims::{Claims, ClaimsError};
 use crate::admin::TokenVerdict;
 use crate::print::{Cell, Page, Tone, View};
 use crate::times::{Moment, relative, seconds_until};
@@ -87,7 +87,7 @@ impl Finding {
 
     /// A text that is no token.
     #[must_use]
-    pub fn unreadable(error: &ClaimsError) -> Self {
+    pub fn unreadable(error: &AccountTokenError) -> Self {
         let fix = "pass the whole file of the projected token, as mounted, not a copy of a part of it";
         Self::new("token_malformed", error.to_string(), fix)
     }
@@ -95,7 +95,7 @@ impl Finding {
     /// The first thing in its own words that ends it, in the CA's order; nothing if the API server has
     /// to be asked.
     #[must_use]
-    pub fn of_claims(claims: &Claims, audience: &str, now: UnixTime) -> Option<Self> {
+    pub fn of_claims(claims: &AccountClaims, audience: &str, now: UnixTime) -> Option<Self> {
         if !claims.audiences.iter().any(|a| a == audience) {
             return Some(Self::audience(&claims.audiences, audience));
         }
@@ -190,7 +190,7 @@ fn projected(audience: &str) -> String {
 impl Verdict {
     /// Nothing but what the token says.
     #[must_use]
-    pub fn new(audience: &str, claims: Option<&Claims>, now: UnixTime) -> Self {
+    pub fn new(audience: &str, claims: Option<&AccountClaims>, now: UnixTime) -> Self {
         let says = claims.map_or_else(Says::default, |claims| Says {
             issuer: claims.issuer.clone(),
             audiences: claims.audiences.clone(),

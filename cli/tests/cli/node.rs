@@ -41,7 +41,7 @@ async fn federated_domains_are_listed() {
     let shown = signet(&["federation", "list", "--admin", &agent.socket(), "-o", "json"]).await;
     assert_eq!(shown.code, 0, "{}", shown.err);
     assert_eq!(shown.json()["federated"][0]["trust_domain"], "partner.example");
-    let of_ca = json!({"trust_domain": "cluster.local", "federation": [
+    let of_ca = json!({"trust_domain": "cluster.local", "federated": [
         {"trust_domain": "partner.example", "in_force": false, "sequence": null, "roots": null, "jwt_keys": null,
             "refresh_hint_seconds": null, "outcome": "unreachable", "error": "connection refused",
             "last_success": "2027-01-15T08:00:00Z", "next_poll": "2027-01-15T08:05:00Z"},

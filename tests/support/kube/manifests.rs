@@ -74,9 +74,11 @@ pub fn of(folder: &str) -> Vec<Manifest> {
 }
 
 /// The folders that hold a kustomization.
-pub const FOLDERS: [&str; 4] = [
+pub const FOLDERS: [&str; 6] = [
     "deploy/ca",
+    "deploy/ca-federation",
     "deploy/agent-sidecar",
     "deploy/agent-node",
     "deploy/csi-example",
+    "deploy/crds",
 ];

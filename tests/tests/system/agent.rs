@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use signet_certs::{SigningKey, SvidChain, X509Svid};
 use signet_proto::wire::envoy::extensions::transport_sockets::tls::v3::Secret;
 use signet_proto::wire::google::rpc::Status as WireStatus;
+use signet_runtime::clock::rfc3339;
+use signet_runtime::{Clock as _, SystemClock};
 use signet_tests::agent::{Agent, AgentSetup};
 use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::cluster::Cluster;
@@ -14,7 +16,7 @@ use signet_tests::dir::mode;
 use signet_tests::mesh::short_lived_ca;
 use signet_tests::process::Signal;
 use signet_tests::sds::{self, Stream, ask};
-use signet_tests::wait::{SOON, until};
+use signet_tests::wait::{SOON, until, until_some};
 use tonic::Code;
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
@@ -179,10 +181,17 @@ async fn an_agent_paused_past_its_renewal_renews_at_once_when_it_wakes() {
     let ca = short_lived_ca(&cluster).start().await;
     let agent = Agent::start(&cluster, &ca, "shop", "cart", "12s").await;
     let issued = async || ca.scrape().await.outcome("signet_ca_csrs_total", "issued");
+    let due = until_some("a planned renewal", SOON, async || {
+        agent.svid().await["renews_at"].as_str().map(str::to_owned)
+    })
+    .await;
     agent.process.signal(Signal::STOP);
     let before = issued().await;
-    // A suspended node, past the half of its SVID's life: the time is what is tested.
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    // A suspended node, past the half of its SVID's life. RFC 3339 in UTC is in the order of time.
+    until("the renewal to be due", SOON, async || {
+        rfc3339(SystemClock.now()) > due
+    })
+    .await;
     assert_eq!(issued().await, before, "it slept");
     agent.process.signal(Signal::CONT);
     until("the renewal", Duration::from_secs(4), async || {

@@ -14,7 +14,7 @@ use signet_tests::nodes::{self, NODE_ACCOUNT, identity};
 use signet_tests::peers;
 use signet_tests::process::{Signal, program};
 use signet_tests::spiffe::start_node_agent;
-use signet_tests::wait::{SOON, until};
+use signet_tests::wait::{SOON, until, until_some};
 
 const CART: (&str, &str) = ("shop", "cart");
 const BANK: (&str, &str) = ("shop", "bank");
@@ -346,6 +346,40 @@ async fn a_number_given_to_another_process_gives_it_nothing() {
         answer["taken_late"], "peer_ended",
         "the number was given away before the connection was accepted"
     );
+}
+
+/// To a process in a namespace of its own the kernel calls everybody outside of it number 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_a_number_here_is_refused() {
+    let inside = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    let trial: Vec<&str> = inside.iter().copied().chain(["true"]).collect();
+    if !peers::can(&trial, "no unprivileged user, process and mount namespaces here") {
+        return;
+    }
+    let dir = Dir::new();
+    let socket = dir.path().join("judge.sock");
+    let mut judging = Command::new(inside[0]);
+    judging
+        .args(&inside[1..])
+        .arg(program("signet-peer"))
+        .arg("judge")
+        .arg(&socket);
+    let judged = tokio::task::spawn_blocking(move || judging.output().unwrap());
+    let connection = until_some("the judge to listen", SOON, async || {
+        tokio::net::UnixStream::connect(&socket).await.ok()
+    })
+    .await;
+    let judged = judged.await.unwrap();
+    drop(connection);
+    let answer: Value = serde_json::from_slice(&judged.stdout).unwrap();
+    assert_eq!(answer, json!({"number": 0, "refused": "no_process"}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

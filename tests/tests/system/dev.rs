@@ -120,6 +120,21 @@ async fn workloads_get_the_identities_that_were_asked_for_and_strangers_none() {
         shown["svids"][0]["spiffe_id"], "spiffe://cluster.local/ns/shop/sa/bank",
         "the first rule is the default"
     );
+    let (bank, cart) = (
+        "spiffe://cluster.local/ns/shop/sa/bank",
+        "spiffe://cluster.local/ns/shop/sa/cart",
+    );
+    assert_eq!(shown["svids"][1]["spiffe_id"], cart, "and all are shown");
+    assert_eq!(shown["svids"][1]["bundle"]["key_matches"], true);
+    for (source, place) in [("--socket", socket), ("--admin", dev.value("admin_socket"))] {
+        let one = ["svid", "show", source, place, "--id", cart, "-o", "json"];
+        let one = signet(&one).await.good().json();
+        assert_eq!(one["svids"].as_array().unwrap().len(), 1, "{one}");
+        assert_eq!(one["svids"][0]["spiffe_id"], cart);
+        let other = bank.replace("bank", "vault");
+        let none = signet(&["svid", "show", source, place, "--id", &other]).await;
+        assert!(none.code == 1 && none.stderr.contains(&other), "{none:?}");
+    }
     let refused = sds::fetch(Path::new(socket), "default").await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     assert!(refused.message().contains("no identity issued"), "{refused:?}");

@@ -217,9 +217,9 @@ async fn what_was_fetched_last_survives_a_restart_and_proves_the_endpoint_from_t
     })
     .await;
     let shown = b.admin().get("/v1/federation").await;
-    assert_eq!(shown["federation"][0]["in_force"], true);
+    assert_eq!(shown["federated"][0]["in_force"], true);
     assert!(
-        shown["federation"][0]["error"]
+        shown["federated"][0]["error"]
             .as_str()
             .unwrap()
             .contains("cannot be reached")
@@ -257,7 +257,7 @@ async fn an_endpoint_of_another_identity_is_refused_and_the_other_relationships_
         .await;
     let error = until_some("the refusal", POLLED, async || {
         let shown = b.admin().get("/v1/federation").await;
-        Some(shown["federation"][0]["error"].as_str()?.to_owned())
+        Some(shown["federated"][0]["error"].as_str()?.to_owned())
     })
     .await;
     assert!(
@@ -320,7 +320,7 @@ async fn a_web_endpoint_is_proven_by_its_host_and_takes_a_new_certificate_up_whi
     let stranger = setup.set("federation", relation(&ca_file)).start().await;
     let error = until_some("the refusal", POLLED, async || {
         let shown = stranger.admin().get("/v1/federation").await;
-        Some(shown["federation"][0]["error"].as_str()?.to_owned())
+        Some(shown["federated"][0]["error"].as_str()?.to_owned())
     })
     .await;
     assert!(error.contains("invalid peer certificate"), "{error}");

@@ -12,7 +12,7 @@ use signet_tests::follower::{Follower, read};
 use signet_tests::node::{Node, Pod};
 use signet_tests::nodes::trusting;
 use signet_tests::process::resident;
-use signet_tests::wait::{SOON, until};
+use signet_tests::wait::{SOON, until, within};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -268,9 +268,13 @@ async fn what_a_gap_in_the_watch_hid_is_made_good_for_those_who_came_and_those_w
     for scope in [FaultScope::Watches, FaultScope::Pods] {
         api.clear_fault(scope);
     }
-    for (_, follower) in gone.iter().chain([&replaced]) {
-        follower.denied().await;
-    }
+    // However long the API server was away, the agent asks again every five seconds at most.
+    within("those who went to hear of it", Duration::from_secs(8), async {
+        for (_, follower) in gone.iter().chain([&replaced]) {
+            follower.denied().await;
+        }
+    })
+    .await;
     came.1.serial().await;
     let heir = Follower::start(node.guest(&successor), &successor.id());
     heir.serial().await;

@@ -344,7 +344,8 @@ async fn reflection_tells_the_standard_services_and_no_method_more() {
     services.retain(|name| !name.starts_with("grpc.reflection."));
     services.sort();
     let sds = "envoy.service.secret.v3.SecretDiscoveryService";
-    assert_eq!(services, ["SpiffeWorkloadAPI", sds]);
+    let policies = "signet.policy.v1.PolicyDiscovery";
+    assert_eq!(services, ["SpiffeWorkloadAPI", sds, policies]);
     let methods = tool.methods("SpiffeWorkloadAPI").await;
     assert_eq!(
         methods,

@@ -26,6 +26,7 @@ fn pod(uid: &str, account: &str) -> PodFacts {
         namespace: "shop".into(),
         name: "cart-0".into(),
         account: account.into(),
+        labels: std::collections::BTreeMap::new(),
         containers: BTreeSet::from([ContainerId::parse(ID).unwrap()]),
         over: false,
     }

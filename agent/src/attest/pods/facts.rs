@@ -1,7 +1,7 @@
 //! What is taken from a Pod object: who it is, whose account it runs under, which containers it has and
 //! whether they still run. The rest of the object is not even decoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::ObjectMeta;
 use kube::core::Object;
@@ -65,6 +65,8 @@ pub struct PodFacts {
     pub name: String,
     /// Service account; empty for a mirror of a static pod.
     pub account: String,
+    /// Its labels, by which policies select it.
+    pub labels: BTreeMap<String, String>,
     /// Its containers, of every kind, that have an id.
     pub containers: BTreeSet<ContainerId>,
     /// Whether nothing of it runs any more and nothing will: it succeeded, failed, or is being deleted and
@@ -126,6 +128,7 @@ pub fn facts(pod: PodObject, node: &str) -> Result<PodFacts, FactsError> {
         namespace,
         name,
         account: pod.spec.service_account_name.unwrap_or_default(),
+        labels: pod.metadata.labels.unwrap_or_default(),
         containers: statuses
             .iter()
             .filter_map(|s| ContainerId::of_status(s.container_id.as_deref()?))

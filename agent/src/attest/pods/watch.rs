@@ -1,7 +1,6 @@
 //! The one watch that feeds the index: the pods whose `spec.nodeName` is this node. While it is broken
 //! the index stays in use, as old as it is.
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use signet_runtime::backoff::{Backoff, random_share};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::api::WATCH_SECONDS;
 use super::facts::{self, FactsError, PodFacts, PodObject};
 use super::index::Event;
 use super::{Reader, View};
@@ -24,37 +24,21 @@ use crate::attest::cgroup::PodUid;
 use crate::metrics::{Metrics, Outcome, gauge};
 use crate::quiet::Quiet;
 
-/// Waits after a failure. The API server's herd after a restart of its own is every node at once.
+/// Waits after a failure. The API server's herd after a restart of its own is every node at once; but a pod
+/// that was deleted meanwhile keeps its SVID for as long as is waited here.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(500),
-    cap: Duration::from_secs(30),
+    cap: Duration::from_secs(5),
 };
+/// After so long without one, a failure is a first one again: a quiet watch shows no event that says so.
+const FORGIVEN: Duration = Duration::from_secs(30);
 /// A list that does not go on for this long is begun anew: the client waits for an answer for ever.
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// Shortest time between two lists that were asked for.
 const RELIST_FLOOR: Duration = Duration::from_secs(5);
-
-/// A client for the API server: of the pod we run in, or as a kubeconfig says.
-///
-/// # Errors
-/// A sentence.
-pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, String> {
-    let mut loaded = match kubeconfig {
-        None => kube::Config::incluster().map_err(|e| {
-            format!("not in a cluster ({e}); set kubeconfig to a file that reaches the API server")
-        })?,
-        Some(path) => {
-            let named = |e: kube::config::KubeconfigError| format!("kubeconfig {}: {e}", path.display());
-            let file = kube::config::Kubeconfig::read_from(path).map_err(named)?;
-            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
-                .await
-                .map_err(named)?
-        }
-    };
-    // Our own backoff decides; hidden retries would only delay what the log says.
-    loaded.default_retry = false;
-    kube::Client::try_from(loaded).map_err(|e| format!("kubernetes client: {e}"))
-}
+/// Shortest time between two announcements of the identities in use: each is made of all pods, and pods may
+/// come and go by the hundred. The first after a while goes out at once.
+const ANNOUNCED_EVERY: Duration = Duration::from_millis(20);
 
 /// What the watch is made of.
 pub struct Parts {
@@ -80,6 +64,10 @@ pub struct PodWatch {
     wanted: watch::Sender<Arc<Wanted>>,
     /// What the list under way has shown so far.
     listing: Vec<PodFacts>,
+    /// When the identities in use were announced last.
+    announced: Option<Instant>,
+    /// When they are to be announced next, if they may have changed since.
+    announce_at: Option<Instant>,
     quiet: Quiet<&'static str>,
 }
 
@@ -100,6 +88,8 @@ impl PodWatch {
             relist,
             wanted,
             listing: Vec::new(),
+            announced: None,
+            announce_at: None,
             quiet: Quiet::default(),
         };
         (this, reader, wants)
@@ -109,7 +99,9 @@ impl PodWatch {
     pub async fn run(mut self) {
         let kind = ApiResource::erase::<CorePod>(&());
         let api = Api::<PodObject>::all_with(self.parts.client.clone(), &kind);
-        let only = watcher::Config::default().fields(&format!("spec.nodeName={}", self.parts.node));
+        let only = watcher::Config::default()
+            .fields(&format!("spec.nodeName={}", self.parts.node))
+            .timeout(WATCH_SECONDS);
         loop {
             let events = pin!(watcher(api.clone(), only.clone()));
             self.follow(events).await;
@@ -128,12 +120,17 @@ impl PodWatch {
             tokio::time::sleep_until(not_before).await;
         };
         let mut asked = pin!(asked);
-        let mut attempt = 0;
+        let mut failures = Failures::default();
         let mut listing = true;
         loop {
+            let announce_at = self.announce_at;
             let event = tokio::select! {
                 () = &mut asked => return,
                 event = events.next() => event,
+                () = tokio::time::sleep_until(announce_at.unwrap_or_else(Instant::now)), if announce_at.is_some() => {
+                    self.announce(Instant::now());
+                    continue;
+                }
                 () = tokio::time::sleep(LIST_DEADLINE), if listing => {
                     self.blame("list", "the API server does not go on with its list");
                     return;
@@ -146,13 +143,15 @@ impl PodWatch {
             };
             match event {
                 Some(Ok(event)) => {
-                    attempt = 0;
+                    failures = Failures::default();
                     self.take(event, Instant::now());
                 }
                 Some(Err(error)) => {
                     self.failed(&error);
-                    tokio::time::sleep(BACKOFF.delay(attempt, random_share())).await;
-                    attempt = attempt.saturating_add(1);
+                    if self.announce_at.is_some() {
+                        self.announce(Instant::now());
+                    }
+                    tokio::time::sleep(failures.one_more(Instant::now())).await;
                 }
                 None => return,
             }
@@ -247,31 +246,56 @@ impl PodWatch {
                 );
             }
         }
-        if change.any || first {
-            self.publish(change.wanted || first, first);
+        if first {
+            let pods = self.view.borrow().index.len();
+            tracing::info!(node_name = %self.parts.node, pods, "the pods of this node are known");
+        }
+        if change.any {
+            let pods = u64::try_from(self.view.borrow().index.len()).unwrap_or(u64::MAX);
+            self.parts.metrics.pods.set(gauge(pods));
+        }
+        if change.wanted || first {
+            let due = self.announced.map_or(now, |last| last + ANNOUNCED_EVERY);
+            if due <= now {
+                self.announce(now);
+            } else {
+                self.announce_at = Some(due);
+            }
         }
     }
 
-    fn publish(&self, wanted: bool, first: bool) {
+    /// Tells which identities are in use.
+    fn announce(&mut self, now: Instant) {
+        (self.announced, self.announce_at) = (Some(now), None);
         let index = Arc::clone(&self.view.borrow().index);
-        let pods = u64::try_from(index.len()).unwrap_or(u64::MAX);
-        self.parts.metrics.pods.set(gauge(pods));
-        if first {
-            tracing::info!(node_name = %self.parts.node, pods, "the pods of this node are known");
-        }
-        if wanted {
-            let now = Arc::new(index.wanted(self.parts.own));
-            self.wanted.send_if_modified(|before| {
-                let changed = **before != *now;
-                *before = now;
-                changed
-            });
-        }
+        let wanted = Arc::new(index.wanted(self.parts.own));
+        self.wanted.send_if_modified(|before| {
+            let changed = **before != *wanted;
+            *before = wanted;
+            changed
+        });
+    }
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Failures {
+    /// How long to wait after one more.
+    fn one_more(&mut self, now: Instant) -> Duration {
+        let forgiven = self.last.is_none_or(|last| now.duration_since(last) >= FORGIVEN);
+        self.count = if forgiven { 0 } else { self.count.saturating_add(1) };
+        self.last = Some(now);
+        BACKOFF.delay(self.count, random_share())
     }
 }
 
 /// An error and its causes, as one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

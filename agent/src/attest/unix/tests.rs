@@ -13,6 +13,7 @@ fn rule(account: &str) -> UnixRule {
         gid: None,
         executable: None,
         hint: None,
+        labels: std::collections::BTreeMap::new(),
     }
 }
 

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::super::claims::tests::token;
 use super::*;
 use crate::print::{Format, Printer};
 
@@ -10,6 +11,12 @@ const NOW: u64 = 1_800_000_000;
 
 fn now() -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(NOW))
+}
+
+/// A token with these claims, signed by nobody.
+fn token(claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.c2lnbmF0dXJl", part(&json!({"alg": "RS256"})), part(claims))
 }
 
 fn good() -> Value {
@@ -26,12 +33,16 @@ fn finding(name: &str, value: Value) -> Finding {
     if claims[name].is_null() {
         claims.as_object_mut().unwrap().remove(name);
     }
-    let claims = Claims::read(&token(&claims)).unwrap();
+    let claims = AccountClaims::read(&token(&claims)).unwrap();
     Finding::of_claims(&claims, "signet-ca", now()).unwrap()
 }
 
 fn verdict() -> Verdict {
-    Verdict::new("signet-ca", Some(&Claims::read(&token(&good())).unwrap()), now())
+    Verdict::new(
+        "signet-ca",
+        Some(&AccountClaims::read(&token(&good())).unwrap()),
+        now(),
+    )
 }
 
 #[test]
@@ -76,7 +87,7 @@ fn every_fault_in_its_own_words_has_a_reason_and_a_fix() {
         );
         assert!(!finding.fix.is_empty());
     }
-    let claims = Claims::read(&token(&good())).unwrap();
+    let claims = AccountClaims::read(&token(&good())).unwrap();
     assert_eq!(Finding::of_claims(&claims, "signet-ca", now()), None);
 }
 
@@ -108,7 +119,7 @@ fn the_api_servers_words_lead_to_different_fixes() {
 fn the_verdict_keeps_its_shape() {
     let refused = verdict().refused(
         Judge::ApiServer,
-        Finding::of_claims(&Claims::read(&token(&good())).unwrap(), "istio-ca", now()).unwrap(),
+        Finding::of_claims(&AccountClaims::read(&token(&good())).unwrap(), "istio-ca", now()).unwrap(),
     );
     insta::assert_snapshot!("refused", print(&refused, Format::Table));
     insta::assert_snapshot!("refused_json", print(&refused, Format::Json));

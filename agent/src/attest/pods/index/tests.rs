@@ -23,6 +23,7 @@ fn pod(n: u8, name: u8, account: u8) -> PodFacts {
         } else {
             format!("account-{account}")
         },
+        labels: std::collections::BTreeMap::new(),
         containers: BTreeSet::new(),
         over: false,
     }

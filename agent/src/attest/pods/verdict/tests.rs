@@ -20,6 +20,7 @@ fn pod() -> PodFacts {
         namespace: "shop".into(),
         name: "cart-0".into(),
         account: "cart".into(),
+        labels: std::collections::BTreeMap::new(),
         containers: BTreeSet::from([container().id]),
         over: false,
     }

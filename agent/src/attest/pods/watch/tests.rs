@@ -125,3 +125,71 @@ async fn an_api_server_out_of_reach_is_asked_again_and_counted() {
     assert!(reader.view.borrow().known_as_of.is_none());
     running.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_the_api_server_is_asked_again_within_seconds_however_long_it_was() {
+    let (mut watch, _reader, _wanted) = pod_watch();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let times = Arc::clone(&asked);
+    let failing = futures::stream::repeat_with(move || {
+        times.lock().unwrap().push(Instant::now());
+        Err(watcher::Error::NoResourceVersion)
+    });
+    let _ = tokio::time::timeout(Duration::from_secs(3_600), watch.follow(failing)).await;
+    let asked = asked.lock().unwrap();
+    let waits: Vec<Duration> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        waits.iter().all(|wait| *wait <= Duration::from_millis(5_001)),
+        "{waits:?}"
+    );
+    // Spread: half of the bound on average, and never a storm.
+    let mean = waits.iter().sum::<Duration>() / u32::try_from(waits.len()).unwrap();
+    assert!(
+        mean > Duration::from_secs(2) && mean < Duration::from_secs(3),
+        "{mean:?}"
+    );
+}
+
+#[test]
+fn a_failure_long_after_the_last_is_a_first_one_again() {
+    let mut failures = Failures::default();
+    let start = Instant::now();
+    for second in 0..10 {
+        failures.one_more(start + Duration::from_secs(second));
+    }
+    assert_eq!(failures.count, 9);
+    let later = start + Duration::from_secs(9) + FORGIVEN;
+    assert!(failures.one_more(later) <= BACKOFF.base);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_churn_the_identities_in_use_are_told_at_once_and_then_every_few_milliseconds() {
+    let (mut watch, reader, mut wanted) = pod_watch();
+    let start = Instant::now();
+    watch.take(watcher::Event::Init, start);
+    watch.take(watcher::Event::InitDone, start);
+    wanted.mark_unchanged();
+    let later = start + Duration::from_secs(1);
+    watch.take(watcher::Event::Apply(pod(1, "n1")), later);
+    assert_eq!(
+        wanted.borrow_and_update().ids.len(),
+        1,
+        "the first of many at once"
+    );
+    for uid in 2..=100 {
+        watch.take(watcher::Event::Apply(pod(uid, "n1")), later);
+    }
+    assert!(!wanted.has_changed().unwrap());
+    assert_eq!(
+        reader.view.borrow().index.len(),
+        100,
+        "who may have what is never late"
+    );
+    let due = watch.announce_at.unwrap();
+    assert_eq!(due, later + ANNOUNCED_EVERY);
+    let nothing = futures::stream::pending();
+    let waited = tokio::time::timeout(Duration::from_secs(2), watch.follow(nothing)).await;
+    assert!(waited.is_err() && watch.announce_at.is_none());
+    let ids = wanted.borrow_and_update().ids.clone();
+    assert_eq!(ids.values().map(|by| by.pods.len()).sum::<usize>(), 100);
+}

@@ -1,0 +1,395 @@
+//! All objects, each in its last good version, and the view of them that is shared. Pure.
+//!
+//! The unit is one object (I4). What the store has no room for counts as the strictest it could be, in its own
+//! namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use signet_policy::PolicySet;
+use signet_policy::decision::PolicyName;
+use signet_policy::document::{Content, Reading};
+use signet_policy::fault::{Fault, Problem};
+use signet_policy::model::salvage::{Effect, Faulty};
+use signet_policy::model::{Attachment, Kind, Object, ObjectKey};
+use signet_proto::policy::{faulty_object, sound_object};
+
+use super::object::{ORIGIN, Told};
+use super::space::{Item, Message, Spaces};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most objects of one kind in one namespace.
+    pub of_one: usize,
+    /// Most objects in all.
+    pub objects: usize,
+    /// Most bytes of objects as they travel.
+    pub bytes: usize,
+}
+
+/// What stands for the objects of a namespace that were left out. No object has this name.
+const LEFT_OUT: &str = "*";
+
+/// The bounds in use.
+pub const BOUNDS: Bounds = Bounds {
+    of_one: 4_000,
+    objects: 50_000,
+    bytes: 64 << 20,
+};
+
+/// What a source says.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An object is there, or changed.
+    Applied(Told),
+    /// An object is gone.
+    Deleted(ObjectKey),
+    /// These are all objects of a kind.
+    Listed(Kind, Vec<Told>),
+    /// These are all documents of a directory, with what travels of each.
+    Files(Vec<(Reading, Option<Bytes>)>),
+}
+
+/// What events changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Whether the view is another one.
+    pub view: bool,
+    /// Objects for which there was no room.
+    pub no_room: usize,
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct Store {
+    bounds: Bounds,
+    set: PolicySet,
+    /// The good versions in `set`, as they travel.
+    good: BTreeMap<ObjectKey, Good>,
+    /// Every object told of, with its uid, by kind and namespace.
+    known: BTreeMap<(Kind, String), BTreeMap<String, String>>,
+    bytes: usize,
+    /// Where objects had to be left out.
+    full: BTreeSet<(Kind, String)>,
+    objects: usize,
+    spaces: Spaces,
+}
+
+#[derive(Clone, Debug)]
+struct Good {
+    object: Arc<Object>,
+    json: Bytes,
+    origin: Arc<str>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::bounded(BOUNDS)
+    }
+}
+
+impl Store {
+    /// Nothing yet.
+    #[must_use]
+    pub fn bounded(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            set: PolicySet::default(),
+            good: BTreeMap::new(),
+            known: BTreeMap::new(),
+            bytes: 0,
+            full: BTreeSet::new(),
+            objects: 0,
+            spaces: Spaces::default(),
+        }
+    }
+
+    /// What there is now.
+    #[must_use]
+    pub fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// Takes events in, one after the other.
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Change {
+        let mut change = Change::default();
+        let mut touched = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Applied(told) => {
+                    touched.insert(told.key.clone());
+                    self.put(told, &mut change);
+                }
+                Event::Deleted(key) => {
+                    self.remove(&key);
+                    touched.insert(key);
+                }
+                Event::Listed(kind, all) => self.list(kind, all, &mut touched, &mut change),
+                Event::Files(documents) => {
+                    self.files(documents);
+                    change.view |= self.rebuild();
+                }
+            }
+        }
+        if !touched.is_empty() {
+            change.view |= self.refresh(&touched);
+        }
+        change
+    }
+
+    fn list(&mut self, kind: Kind, all: Vec<Told>, touched: &mut BTreeSet<ObjectKey>, change: &mut Change) {
+        let listed: BTreeSet<&ObjectKey> = all.iter().map(|told| &told.key).collect();
+        let of_kind = self.known.iter().filter(|((known, _), _)| *known == kind);
+        let gone: Vec<ObjectKey> = of_kind
+            .flat_map(|((kind, namespace), names)| names.keys().map(|name| key(*kind, namespace, name)))
+            .filter(|key| !listed.contains(key))
+            .collect();
+        for key in gone {
+            self.remove(&key);
+            touched.insert(key);
+        }
+        // Room is looked for anew: whatever had none is in the list as well.
+        let full: Vec<_> = self
+            .full
+            .iter()
+            .filter(|(full, _)| *full == kind)
+            .cloned()
+            .collect();
+        for place in full {
+            touched.insert(key(kind, &place.1, LEFT_OUT));
+            self.full.remove(&place);
+        }
+        for told in all {
+            touched.insert(told.key.clone());
+            self.put(told, change);
+        }
+    }
+
+    fn put(&mut self, told: Told, change: &mut Change) {
+        let Told {
+            key,
+            uid,
+            json,
+            reading,
+        } = told;
+        let place = (key.kind, key.namespace.clone());
+        let beside = self.known.entry(place.clone()).or_default();
+        let is_new = !beside.contains_key(&key.name);
+        if is_new && (beside.len() >= self.bounds.of_one || self.objects >= self.bounds.objects) {
+            change.no_room += 1;
+            self.full.insert(place);
+            return;
+        }
+        self.objects += usize::from(is_new);
+        if beside
+            .insert(key.name.clone(), uid.clone())
+            .is_some_and(|known| known != uid)
+        {
+            // Another object under the same name: the former one's last good version was not its own.
+            self.forget_good(&key);
+            self.set.remove(&key);
+        }
+        let before = self.good.get(&key).map_or(0, |good| good.json.len());
+        if self.bytes - before + json.len() > self.bounds.bytes {
+            change.no_room += 1;
+            self.set.apply(no_room(&key));
+            return;
+        }
+        if let Content::Sound(object) = &reading.content {
+            self.forget_good(&key);
+            self.bytes += json.len();
+            let (object, origin) = (object.clone(), reading.origin.clone());
+            self.good.insert(key, Good { object, json, origin });
+        }
+        self.set.apply(reading);
+    }
+
+    fn remove(&mut self, key: &ObjectKey) {
+        let place = (key.kind, key.namespace.clone());
+        if let Some(names) = self.known.get_mut(&place) {
+            self.objects -= usize::from(names.remove(&key.name).is_some());
+            if names.is_empty() {
+                self.known.remove(&place);
+            }
+        }
+        self.forget_good(key);
+        self.set.remove(key);
+    }
+
+    fn forget_good(&mut self, key: &ObjectKey) {
+        if let Some(good) = self.good.remove(key) {
+            self.bytes -= good.json.len();
+        }
+    }
+
+    /// Takes a whole directory: which version of what is good is up to the set.
+    fn files(&mut self, documents: Vec<(Reading, Option<Bytes>)>) {
+        let mut fresh: Vec<Good> = Vec::new();
+        let mut readings = Vec::with_capacity(documents.len());
+        for (reading, json) in documents {
+            if let (Content::Sound(object), Some(json)) = (&reading.content, json) {
+                let (object, origin) = (object.clone(), reading.origin.clone());
+                fresh.push(Good { object, json, origin });
+            }
+            readings.push(reading);
+        }
+        self.set.replace(readings);
+        let mut former = std::mem::take(&mut self.good);
+        let mut fresh: BTreeMap<*const Object, Good> = fresh
+            .into_iter()
+            .map(|good| (Arc::as_ptr(&good.object), good))
+            .collect();
+        for object in self.set.objects() {
+            let good = fresh
+                .remove(&Arc::as_ptr(object))
+                .or_else(|| former.remove(&object.key()));
+            if let Some(good) = good {
+                self.good.insert(object.key(), good);
+            }
+        }
+    }
+
+    /// Brings the places of these objects up to date.
+    fn refresh(&mut self, touched: &BTreeSet<ObjectKey>) -> bool {
+        let mut faulty = BTreeMap::new();
+        for found in self.set.outstanding() {
+            if let PolicyName::Object(key) = &found.name
+                && touched.contains(key)
+            {
+                faulty.insert(key.clone(), (found.faulty.clone(), found.origin.to_owned()));
+            }
+        }
+        let mut changed = false;
+        for key in touched {
+            let fault = faulty.get(key).map(|(faulty, origin)| (faulty, origin.as_str()));
+            let name = PolicyName::Object(key.clone());
+            let item = if key.name == LEFT_OUT {
+                self.left_out(key)
+            } else {
+                self.item(key, fault)
+            };
+            changed |= match item {
+                Some(item) => self.spaces.put(name, item),
+                None => self.spaces.remove(Some(&key.namespace), &name),
+            };
+        }
+        for (kind, namespace) in self.full.clone() {
+            let key = key(kind, &namespace, LEFT_OUT);
+            if let Some(item) = self.left_out(&key) {
+                changed |= self.spaces.put(PolicyName::Object(key), item);
+            }
+        }
+        changed
+    }
+
+    /// Makes the view anew; what is the same stays where it is.
+    fn rebuild(&mut self) -> bool {
+        let mut items: BTreeMap<PolicyName, Item> = BTreeMap::new();
+        for found in self.set.outstanding() {
+            let item = match &found.name {
+                PolicyName::Object(key) => self.item(key, Some((found.faulty, found.origin))),
+                PolicyName::Document { line, .. } => Some(faulty_item(found.faulty, "", found.origin, *line)),
+            };
+            items.extend(item.map(|item| (found.name, item)));
+        }
+        for key in self.good.keys() {
+            let name = PolicyName::Object(key.clone());
+            if let Some(item) = (!items.contains_key(&name))
+                .then(|| self.item(key, None))
+                .flatten()
+            {
+                items.insert(name, item);
+            }
+        }
+        let mut changed = self.spaces.retain(|namespace, name| {
+            items
+                .get(name)
+                .is_some_and(|item| item.namespace.as_deref() == namespace)
+        });
+        for (name, item) in items {
+            changed |= self.spaces.put(name, item);
+        }
+        changed
+    }
+
+    fn item(&self, key: &ObjectKey, fault: Option<(&Faulty, &str)>) -> Option<Item> {
+        let place = (key.kind, key.namespace.clone());
+        let uid = self.known.get(&place).and_then(|names| names.get(&key.name));
+        let uid = uid.map(String::as_str).unwrap_or_default();
+        let Some(good) = self.good.get(key) else {
+            let (faulty, origin) = fault?;
+            return Some(faulty_item(faulty, uid, origin, 0));
+        };
+        let faults: &[Fault] = fault.map_or(&[], |(faulty, _)| &faulty.faults);
+        let message = sound_object(key, uid, &good.origin, good.json.clone(), faults);
+        Some(Item::new(
+            (Some(key.kind), Some(key.namespace.clone())),
+            good.object.attachment().clone(),
+            &good.origin,
+            Message::Sound(message),
+        ))
+    }
+
+    /// What stands for the objects of a namespace that were left out, if any were.
+    fn left_out(&self, key: &ObjectKey) -> Option<Item> {
+        let place = (key.kind, key.namespace.clone());
+        let full = self.full.contains(&place);
+        full.then(|| faulty_item(&strictest(key), "", ORIGIN, 0))
+    }
+}
+
+fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
+    ObjectKey {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn faulty_item(faulty: &Faulty, uid: &str, origin: &str, line: u64) -> Item {
+    let message = faulty_object(faulty, uid, origin, line);
+    Item::new(
+        (faulty.kind, faulty.namespace.clone()),
+        faulty.attachment.clone(),
+        origin,
+        Message::Faulty(message, faulty.effect.as_str()),
+    )
+}
+
+fn no_room(key: &ObjectKey) -> Reading {
+    Reading {
+        origin: ORIGIN.into(),
+        line: 0,
+        content: Content::Faulty(Arc::new(strictest(key))),
+    }
+}
+
+/// An object that was not even looked at.
+fn strictest(key: &ObjectKey) -> Faulty {
+    let fault = Fault {
+        path: String::new(),
+        line: None,
+        problem: Problem::Told {
+            problem: "the agent has no room for this policy".to_owned(),
+            hint: "remove policies that are not needed".to_owned(),
+        },
+    };
+    Faulty {
+        key: Some(key.clone()),
+        kind: Some(key.kind),
+        namespace: Some(key.namespace.clone()),
+        attachment: Attachment::Everything,
+        certain: false,
+        effect: match key.kind {
+            Kind::AuthorizationPolicy => Effect::DenyAll,
+            Kind::PeerAuthentication => Effect::Strict,
+            Kind::RequestAuthentication => Effect::RefuseTokens,
+        },
+        faults: vec![fault],
+    }
+}
+
+#[cfg(test)]
+mod tests;
