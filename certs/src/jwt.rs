@@ -4,9 +4,9 @@
 //! key; headers beyond `alg`, `kid` and `typ` are refused, as are members that stand twice. A token is
 //! verified by the `jwt-svid` keys of its subject's own trust domain and by no others.
 
-mod algorithm;
+pub(crate) mod algorithm;
 mod authority;
-mod compact;
+pub(crate) mod compact;
 mod facts;
 mod key;
 mod svid;

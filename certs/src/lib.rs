@@ -13,7 +13,9 @@
 //! | [`svid`] | SVID chains, and an SVID with its key |
 //! | [`profile`] | the X509-SVID profile, rule by rule (X509-SVID §2–§4) |
 //! | [`bundle`] | trust bundles, PEM and JWKS |
+//! | [`account_token`] | what a service-account token says of itself, unproven |
 //! | [`jwt`] | JWT-SVIDs: keys, minting, validation |
+//! | [`jws`] | tokens of other issuers, and their key sets |
 //! | [`authority`] | X.509 authorities: root, issuing, plugged in |
 //! | [`mod@issue`] | a permit's profile and a public key become a chain |
 //! | [`verify`] | path validation and SPIFFE peer verification |
@@ -21,6 +23,7 @@
 //! | [`tls`] | rustls configurations made from all of it |
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod account_token;
 pub mod authority;
 pub mod bundle;
 pub mod certificate;
@@ -29,6 +32,7 @@ mod der;
 pub mod id;
 pub mod issue;
 mod jwk;
+pub mod jws;
 pub mod jwt;
 pub mod key;
 mod leaf;

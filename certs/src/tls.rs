@@ -3,6 +3,7 @@
 //! Session resumption is off everywhere: rustls does not run the verifier on a resumed session, so a
 //! peer whose root or SVID was removed would keep coming back (spiffe/spire#6715).
 
+mod cache;
 mod web;
 
 use std::fmt;
@@ -17,19 +18,25 @@ use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    ServerConfig, SignatureScheme,
+    ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::bundle::{BundleSet, TrustBundle};
 use crate::id::SpiffeId;
 use crate::verify::{Expected, Role, VerifyError, verify_peer};
+pub use cache::{ChainCache, GENERATION};
 pub use web::{WebCertificateError, public_server_config, web_client_config, web_identity, web_roots};
 
 /// Where the current bundles are. Asked at every handshake, so a new bundle needs no new config.
 pub trait BundleSource: Send + Sync {
     /// The bundles in force now.
     fn bundles(&self) -> Arc<BundleSet>;
+
+    /// Where chains that verified are kept; nowhere, unless the source has such a place.
+    fn cache(&self) -> Option<&ChainCache> {
+        None
+    }
 }
 
 /// Where our current chain and key are. Asked at every handshake.
@@ -65,6 +72,35 @@ pub fn peer_id(presented: Option<&[CertificateDer<'_>]>) -> Option<SpiffeId> {
     crate::profile::leaf_id(&leaf).ok()
 }
 
+/// What both sides of mutual TLS between workloads agree on.
+pub struct Terms<'a> {
+    /// Protocols offered, or accepted by a server in its own order.
+    pub alpn: &'a [&'a [u8]],
+    /// Whether TLS 1.2 is spoken beside 1.3.
+    pub tls12: bool,
+    /// Whose clock counts.
+    pub time: Arc<dyn TimeProvider>,
+}
+
+impl fmt::Debug for Terms<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Terms(tls12: {})", self.tls12)
+    }
+}
+
+static BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+static NEWER: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+impl Terms<'_> {
+    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        if self.tls12 { BOTH } else { NEWER }
+    }
+
+    fn protocols(&self) -> Vec<Vec<u8>> {
+        self.alpn.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
 /// A server configuration: TLS 1.2 and 1.3, no resumption. A client certificate is `required`, or
 /// optional and verified when given; it is accepted only from trust domains in `bundles`.
 ///
@@ -77,6 +113,28 @@ pub fn server_config(
     alpn: &[&[u8]],
     time: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, Error> {
+    let tls12 = true;
+    server(identity, bundles, required, Terms { alpn, tls12, time })
+}
+
+/// A server configuration for workloads: a client certificate is required, no resumption.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn mutual_server_config(
+    identity: Arc<dyn IdentitySource>,
+    bundles: Arc<dyn BundleSource>,
+    terms: Terms<'_>,
+) -> Result<ServerConfig, Error> {
+    server(identity, bundles, true, terms)
+}
+
+fn server(
+    identity: Arc<dyn IdentitySource>,
+    bundles: Arc<dyn BundleSource>,
+    required: bool,
+    terms: Terms<'_>,
+) -> Result<ServerConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Arc::new(SpiffeClientVerifier {
@@ -84,13 +142,15 @@ pub fn server_config(
         required,
         algorithms,
     });
-    let mut config = ServerConfig::builder_with_details(provider, time)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+    let protocols = terms.protocols();
+    let versions = terms.versions();
+    let mut config = ServerConfig::builder_with_details(provider, terms.time)
+        .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver(identity)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = protocols;
     Ok(config)
 }
 
@@ -106,6 +166,29 @@ pub fn spiffe_client_config(
     alpn: &[&[u8]],
     time: Arc<dyn TimeProvider>,
 ) -> Result<ClientConfig, Error> {
+    let tls12 = true;
+    client(identity, bundles, expected, Terms { alpn, tls12, time })
+}
+
+/// A client configuration for workloads: the server's SVID must be `expected`, ours is presented.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn mutual_client_config(
+    identity: Arc<dyn IdentitySource>,
+    bundles: Arc<dyn BundleSource>,
+    expected: Expected,
+    terms: Terms<'_>,
+) -> Result<ClientConfig, Error> {
+    client(Some(identity), bundles, expected, terms)
+}
+
+fn client(
+    identity: Option<Arc<dyn IdentitySource>>,
+    bundles: Arc<dyn BundleSource>,
+    expected: Expected,
+    terms: Terms<'_>,
+) -> Result<ClientConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Arc::new(SpiffeServerVerifier {
@@ -113,8 +196,10 @@ pub fn spiffe_client_config(
         expected,
         algorithms,
     });
-    let builder = ClientConfig::builder_with_details(provider, time)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+    let protocols = terms.protocols();
+    let versions = terms.versions();
+    let builder = ClientConfig::builder_with_details(provider, terms.time)
+        .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
@@ -122,7 +207,7 @@ pub fn spiffe_client_config(
         None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = protocols;
     Ok(config)
 }
 
@@ -149,6 +234,22 @@ pub fn dns_client_config(
 
 fn refused(reason: VerifyError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
+}
+
+/// Whose chain it is, by memory where there is one.
+fn verified(
+    source: &dyn BundleSource,
+    chain: &[CertificateDer<'_>],
+    role: Role,
+    now: UnixTime,
+) -> Result<SpiffeId, VerifyError> {
+    let bundles = source.bundles();
+    match source.cache() {
+        Some(cache) => cache
+            .verify(chain, &bundles, role, now)
+            .map(|verified| verified.id),
+        None => verify_peer(chain, &bundles, role, now),
+    }
 }
 
 fn chain<'a>(leaf: &CertificateDer<'a>, rest: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
@@ -179,9 +280,9 @@ impl ServerCertVerifier for SpiffeServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        verify_peer(
+        verified(
+            &*self.bundles,
             &chain(end_entity, intermediates),
-            &self.bundles.bundles(),
             Role::Server,
             now,
         )
@@ -245,9 +346,9 @@ impl ClientCertVerifier for SpiffeClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        verify_peer(
+        verified(
+            &*self.bundles,
             &chain(end_entity, intermediates),
-            &self.bundles.bundles(),
             Role::Client,
             now,
         )

@@ -125,7 +125,7 @@ impl From<LeafFault> for VerifyError {
 }
 
 /// What the certificate is used for by its holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The holder is a TLS server.
     Server,
@@ -140,6 +140,8 @@ pub enum Expected {
     Any,
     /// Exactly this identity.
     Id(SpiffeId),
+    /// One of these identities.
+    AnyOf(std::sync::Arc<[SpiffeId]>),
     /// Any identity of this trust domain.
     Domain(TrustDomain),
 }
@@ -153,6 +155,7 @@ impl Expected {
         let fits = match self {
             Self::Any => true,
             Self::Id(expected) => expected == id,
+            Self::AnyOf(expected) => expected.contains(id),
             Self::Domain(domain) => id.is_in(domain),
         };
         if fits {
@@ -170,6 +173,13 @@ impl std::fmt::Display for Expected {
         match self {
             Self::Any => f.write_str("any SVID"),
             Self::Id(id) => id.fmt(f),
+            Self::AnyOf(ids) => {
+                for (at, id) in ids.iter().enumerate() {
+                    let before = if at == 0 { "" } else { " or " };
+                    write!(f, "{before}{id}")?;
+                }
+                Ok(())
+            }
             Self::Domain(domain) => write!(f, "an id in {domain}"),
         }
     }
@@ -185,13 +195,56 @@ pub fn verify_peer(
     role: Role,
     now: UnixTime,
 ) -> Result<SpiffeId, VerifyError> {
+    verify_peer_until(presented, bundles, role, now).map(|verified| verified.id)
+}
+
+/// A peer whose chain verified, and how long that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// SHA-256 of the leaf.
+    pub leaf_sha256: [u8; 32],
+    /// The leaf's last valid second.
+    pub leaf_not_after: UnixTime,
+    /// When it was verified. Nothing is known of the time before.
+    pub from: UnixTime,
+    /// Until when it holds under the same bundle, whatever path it was found by: nothing that was presented
+    /// has ended by then, nor any root that is valid now.
+    pub until: UnixTime,
+}
+
+/// As [`verify_peer`], with how long it holds.
+///
+/// # Errors
+/// A [`VerifyError`].
+pub fn verify_peer_until(
+    presented: &[CertificateDer<'_>],
+    bundles: &BundleSet,
+    role: Role,
+    now: UnixTime,
+) -> Result<Verified, VerifyError> {
     let chain = peer_chain(presented)?;
     let domain = chain.id().trust_domain();
     let bundle = bundles
         .get(&domain)
         .ok_or(VerifyError::UnknownTrustDomain(domain))?;
     verify_chain(&chain, bundle, role, now)?;
-    Ok(chain.id().clone())
+    let roots = bundle.roots().iter().map(|root| root.certificate().not_after());
+    let until = roots
+        .filter(|end| *end >= now)
+        .fold(chain.not_after(), UnixTime::min);
+    let leaf = chain.leaf();
+    let mut leaf_sha256 = [0; 32];
+    let hash = ring::digest::digest(&ring::digest::SHA256, leaf.der());
+    leaf_sha256.copy_from_slice(hash.as_ref());
+    Ok(Verified {
+        id: chain.id().clone(),
+        leaf_sha256,
+        leaf_not_after: leaf.not_after(),
+        from: now,
+        until,
+    })
 }
 
 /// Istio's agents present the root as well; a self-issued certificate at the end is left out. Beyond

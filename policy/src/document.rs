@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, Faults};
-use crate::fault::{Excerpt, Fault, Shape};
+use crate::fault::{Excerpt, Fault, Problem, Shape};
 use crate::model::meta::{Kind, Meta};
 use crate::model::salvage::Faulty;
 use crate::model::{Object, authorization, peer, request};
@@ -40,22 +40,67 @@ pub enum Content {
 /// that, they are faulty.
 #[must_use]
 pub fn read_text(origin: &str, text: &str, default_namespace: Option<&str>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    each_object(origin, text, default_namespace, |reading, _| {
+        readings.push(reading)
+    });
+    readings
+}
+
+/// As [`read_text`], each reading with its object as JSON for those who pass it on: read again, it says the
+/// same. Lines are lost, and so are numbers, of which no field of a policy is one. Without a default namespace.
+#[must_use]
+pub fn read_text_as_json(origin: &str, text: &str) -> Vec<(Reading, Option<serde_json::Value>)> {
+    let mut readings = Vec::new();
+    each_object(origin, text, None, |reading, node| {
+        readings.push((reading, node.map(Node::to_json)));
+    });
+    readings
+}
+
+/// A file whose text cannot be had, which may hold any object.
+#[must_use]
+pub fn unreadable(origin: &str, why: &str) -> Reading {
+    let fault = Fault {
+        path: String::new(),
+        line: None,
+        problem: Problem::Told {
+            problem: why.to_owned(),
+            hint: "make it a readable text, or remove it".to_owned(),
+        },
+    };
+    Reading {
+        origin: origin.into(),
+        line: 1,
+        content: Content::Faulty(Arc::new(Faulty::unreadable(vec![fault]))),
+    }
+}
+
+fn each_object(
+    origin: &str,
+    text: &str,
+    default_namespace: Option<&str>,
+    mut take: impl FnMut(Reading, Option<&Node>),
+) {
     let origin: Arc<str> = origin.into();
-    documents(text)
-        .into_iter()
-        .flat_map(|(line, document)| {
-            let contents = match Node::read(document, line) {
-                Ok(node) => items(&node, default_namespace),
-                Err(fault) => vec![Content::Faulty(Arc::new(Faulty::unreadable(vec![fault])))],
-            };
-            let origin = origin.clone();
-            contents.into_iter().map(move |content| Reading {
-                origin: origin.clone(),
-                line,
-                content,
-            })
-        })
-        .collect()
+    for (line, document) in documents(text) {
+        let reading = |content| Reading {
+            origin: origin.clone(),
+            line,
+            content,
+        };
+        match Node::read(document, line) {
+            Ok(node) => {
+                for item in items(&node) {
+                    take(reading(content(item, default_namespace)), Some(item));
+                }
+            }
+            Err(fault) => {
+                let faulty = Arc::new(Faulty::unreadable(vec![fault]));
+                take(reading(Content::Faulty(faulty)), None);
+            }
+        }
+    }
 }
 
 /// Reads an object as the API server sends it.
@@ -106,7 +151,7 @@ fn is_blank(document: &str) -> bool {
 }
 
 /// The objects of a document: itself, or those of a `List`.
-fn items(node: &Node, default_namespace: Option<&str>) -> Vec<Content> {
+fn items(node: &Node) -> Vec<&Node> {
     let text = |field| node.field(field).and_then(Node::text);
     if let (Some("v1"), Some("List")) = (text("apiVersion"), text("kind"))
         && let Some(Node {
@@ -114,12 +159,9 @@ fn items(node: &Node, default_namespace: Option<&str>) -> Vec<Content> {
             ..
         }) = node.field("items")
     {
-        return items
-            .iter()
-            .map(|item| content(item, default_namespace))
-            .collect();
+        return items.iter().collect();
     }
-    vec![content(node, default_namespace)]
+    vec![node]
 }
 
 fn content(node: &Node, default_namespace: Option<&str>) -> Content {

@@ -42,6 +42,14 @@ pub enum Problem {
     /// Each value is sound, together they are not.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// Found by another process, or before the document was read; in its words.
+    #[error("{problem}")]
+    Told {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        hint: String,
+    },
 }
 
 impl Problem {
@@ -52,6 +60,7 @@ impl Problem {
             Self::Shape(shape) => shape.hint(),
             Self::Value(value) => value.hint().to_owned(),
             Self::Conflict(conflict) => conflict.hint().to_owned(),
+            Self::Told { hint, .. } => hint.clone(),
         }
     }
 }

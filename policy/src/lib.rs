@@ -15,6 +15,7 @@
 //! | [`connection`] | what a decision is about |
 //! | [`mtls`] | which ports demand mutual TLS |
 //! | [`tokens`] | which tokens are good, and what several mean together |
+//! | [`issuer_keys`] | where the keys of token issuers are, and which addresses may be dialled for them |
 //! | [`path`] | request paths: normalised once, compared and forwarded alike |
 //! | [`matcher`], [`address`], [`principal`] | string rules, address blocks, names across trust domains |
 //!
@@ -40,11 +41,12 @@ pub mod document;
 pub mod fault;
 mod index;
 pub mod issuance;
-pub mod node_rule;
+pub mod issuer_keys;
 pub mod matcher;
 pub mod model;
 pub mod mtls;
 mod node;
+pub mod node_rule;
 pub mod path;
 pub mod principal;
 pub mod program;
@@ -57,8 +59,9 @@ mod trie;
 pub use caller::{BoundPod, Caller};
 pub use connection::{Connection, Headers, Request, RequestIdentity};
 pub use decision::{Denial, Permit};
-pub use document::{Reading, read_object, read_text};
+pub use document::{Content, Reading, read_object, read_text, read_text_as_json};
 pub use issuance::{Denied, IssuancePermit};
+pub use issuer_keys::{DialRules, KeyAddress};
 pub use node_rule::{NodeDenied, PodFacts};
 pub use path::{Normalization, RequestPath};
 pub use program::{Gate, Program};

@@ -95,6 +95,22 @@ impl Node {
         Self { line: None, value }
     }
 
+    /// As JSON that reads the same. Numbers come out as 0.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match &self.value {
+            Tree::Null => Value::Null,
+            Tree::Bool(truth) => Value::Bool(*truth),
+            Tree::Number => Value::from(0),
+            Tree::Text(text) => Value::String(text.clone()),
+            Tree::List(items) => items.iter().map(Self::to_json).collect(),
+            Tree::Map(fields) => fields
+                .iter()
+                .map(|(name, node)| (name.clone(), node.to_json()))
+                .collect(),
+        }
+    }
+
     /// The field of that name, if this is an object that has it.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match &self.value {

@@ -5,6 +5,7 @@
 //! | [`issue`] | `istio.v1.auth.IstioCertificateService` |
 //! | [`authority`], [`mint`] | `signet.ca.v1.Authority`, our own service beside it |
 //! | [`sds`] | `envoy.service.secret.v3.SecretDiscoveryService` |
+//! | [`policy`] | `signet.policy.v1.PolicyDiscovery`, policies for local proxies |
 //! | [`workload`] | `SpiffeWorkloadAPI`, the SPIFFE Workload API |
 //! | [`wire`] | generated messages, clients and servers; made by `tests/generated.rs` |
 //!
@@ -23,6 +24,7 @@
 pub mod authority;
 pub mod issue;
 pub mod mint;
+pub mod policy;
 pub mod sds;
 pub mod workload;
 
@@ -36,7 +38,7 @@ pub mod workload;
 )]
 pub mod wire;
 
-/// Messages that may carry a private key say only what they are.
+/// Messages that may carry a private key, a token or a password say only what they are.
 macro_rules! redacted_debug {
     ($($message:path),+ $(,)?) => {$(
         impl std::fmt::Debug for $message {
@@ -49,6 +51,8 @@ macro_rules! redacted_debug {
 
 redacted_debug!(
     wire::envoy::config::core::v3::DataSource,
+    wire::envoy::config::core::v3::HeaderValue,
+    wire::envoy::service::auth::v3::attribute_context::HttpRequest,
     wire::envoy::service::discovery::v3::DiscoveryResponse,
     wire::envoy::service::discovery::v3::DeltaDiscoveryResponse,
     wire::envoy::service::discovery::v3::Resource,

@@ -1,5 +1,7 @@
 //! SDS secrets: SVIDs and bundles in Envoy's messages (PEM in `inline_bytes`).
 
+mod read;
+
 use bytes::Bytes;
 use prost::Message as _;
 use prost_types::Any;
@@ -12,6 +14,8 @@ use crate::wire::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_vali
 use crate::wire::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, Secret, SpiffeCertValidatorConfig, TlsCertificate, secret,
 };
+
+pub use read::{Content, MAX_DOMAINS, ReadError, read};
 
 /// Type of every resource of this service.
 pub const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";

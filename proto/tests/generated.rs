@@ -7,13 +7,19 @@ use std::path::Path;
 const PROTOS: &[&str] = &[
     "istio_ca.proto",
     "signet_ca.proto",
+    "signet_policy.proto",
     "workload.proto",
     "envoy/service/secret/v3/sds.proto",
+    "envoy/service/auth/v3/external_auth.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
 ];
 
 /// What the agent's socket serves, for gRPC reflection.
-const ON_THE_SOCKET: &[&str] = &["workload.proto", "envoy/service/secret/v3/sds.proto"];
+const ON_THE_SOCKET: &[&str] = &[
+    "workload.proto",
+    "signet_policy.proto",
+    "envoy/service/secret/v3/sds.proto",
+];
 
 #[test]
 fn generated_code_is_what_the_protos_say() {
@@ -33,11 +39,16 @@ fn generated_code_is_what_the_protos_say() {
             ".JWTSVID",
             ".WITSVID",
             ".ValidateJWTSVIDRequest",
+            // Headers of requests hold tokens and passwords.
+            ".envoy.service.auth.v3.AttributeContext.HttpRequest",
+            ".envoy.config.core.v3.HeaderValue",
         ])
         // Maps in one order, so that the same content gives the same bytes.
         .btree_map(".X509SVIDResponse")
         .btree_map(".X509BundlesResponse")
         .btree_map(".JWTBundlesResponse")
+        .btree_map(".envoy.service.auth.v3")
+        .btree_map(".signet.policy.v1")
         .include_file("mod.rs")
         .out_dir(out.path())
         .compile_fds(descriptors)

@@ -114,12 +114,8 @@ pub fn channel(
     server_name: &str,
     timeouts: Timeouts,
 ) -> Result<Channel, AddressError> {
-    let wrong = || AddressError::Address(address.to_owned());
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    if host.is_empty() || host.contains(['/', '@', '?', '#']) || port.parse::<u16>().is_err() {
-        return Err(wrong());
-    }
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(|_| wrong())?;
+    let endpoint = Endpoint::from_shared(format!("https://{}", checked(address)?))
+        .map_err(|_| AddressError::Address(address.to_owned()))?;
     let name = ServerName::try_from(server_name.to_owned())
         .map_err(|_| AddressError::ServerName(server_name.to_owned()))?;
     let address = Arc::<str>::from(address);
@@ -127,6 +123,25 @@ pub fn channel(
         let (address, config, name) = (Arc::clone(&address), Arc::clone(&config), name.clone());
         async move {
             in_time(&address, timeouts.connect, tls(&address, config, name))
+                .await
+                .map(TokioIo::new)
+        }
+    });
+    Ok(patient(endpoint, timeouts).connect_with_connector_lazy(connector))
+}
+
+/// A channel to `address` (`host:port`) without TLS. Nothing is dialled yet. Needs a tokio runtime.
+///
+/// # Errors
+/// An [`AddressError`].
+pub fn plaintext_channel(address: &str, timeouts: Timeouts) -> Result<Channel, AddressError> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", checked(address)?))
+        .map_err(|_| AddressError::Address(address.to_owned()))?;
+    let address = Arc::<str>::from(address);
+    let connector = tower::service_fn(move |_: Uri| {
+        let address = Arc::clone(&address);
+        async move {
+            in_time(&address, timeouts.connect, tcp(&address))
                 .await
                 .map(TokioIo::new)
         }
@@ -171,6 +186,19 @@ pub fn dial_error(status: &tonic::Status) -> Option<&DialError> {
     None
 }
 
+/// `host:port` and nothing else.
+fn checked(address: &str) -> Result<&str, AddressError> {
+    let parts = address.rsplit_once(':');
+    let sound = parts.is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', '@', '?', '#']) && port.parse::<u16>().is_ok()
+    });
+    if sound {
+        Ok(address)
+    } else {
+        Err(AddressError::Address(address.to_owned()))
+    }
+}
+
 fn patient(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
     endpoint
         .http2_keep_alive_interval(timeouts.ping_interval)
@@ -192,17 +220,22 @@ async fn in_time<T>(
     }
 }
 
-async fn tls(
-    address: &str,
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-) -> Result<TlsStream<TcpStream>, DialError> {
+async fn tcp(address: &str) -> Result<TcpStream, DialError> {
     let refused = |source| DialError::Connect {
         address: address.to_owned(),
         source,
     };
     let tcp = TcpStream::connect(address).await.map_err(refused)?;
     tcp.set_nodelay(true).map_err(refused)?;
+    Ok(tcp)
+}
+
+async fn tls(
+    address: &str,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let tcp = tcp(address).await?;
     let wants_http2 = !config.alpn_protocols.is_empty();
     let server_name = name.to_str().into_owned();
     let stream = TlsConnector::from(config)

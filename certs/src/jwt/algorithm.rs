@@ -10,7 +10,7 @@ use crate::key::{KeyKind, PublicKey};
 
 /// One of the nine that the standard allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(crate) enum Algorithm {
     Rs256,
     Rs384,
     Rs512,
@@ -37,12 +37,12 @@ const NAMES: &[(&str, Algorithm)] = &[
 
 impl Algorithm {
     /// By its name, which is case-sensitive.
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, a)| *a)
     }
 
     /// Its name.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         NAMES
             .iter()
             .find(|(_, a)| *a == self)
@@ -50,7 +50,7 @@ impl Algorithm {
     }
 
     /// What a key of this kind signs with: one algorithm each.
-    pub(super) fn of_signer(kind: KeyKind) -> Option<Self> {
+    pub(crate) fn of_signer(kind: KeyKind) -> Option<Self> {
         match kind {
             KeyKind::P256 => Some(Self::Es256),
             KeyKind::P384 => Some(Self::Es384),
@@ -60,7 +60,7 @@ impl Algorithm {
     }
 
     /// Whether a key of this kind may have made such a signature.
-    pub(super) fn fits(self, kind: KeyKind) -> bool {
+    pub(crate) fn fits(self, kind: KeyKind) -> bool {
         match self {
             Self::Es256 => kind == KeyKind::P256,
             Self::Es384 => kind == KeyKind::P384,
@@ -70,7 +70,7 @@ impl Algorithm {
     }
 
     /// Whether `signature` is by `key` over `message`; never for a key that does not fit.
-    pub(super) fn verifies(self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verifies(self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         let ring: &'static dyn VerificationAlgorithm = match self {
             Self::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
             Self::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
@@ -89,7 +89,7 @@ impl Algorithm {
     }
 
     /// Size of one half of a signature in the form of JWS, for the two curves (RFC 7518 §3.4).
-    pub(super) fn half(self) -> Option<usize> {
+    pub(crate) fn half(self) -> Option<usize> {
         match self {
             Self::Es256 => Some(32),
             Self::Es384 => Some(48),

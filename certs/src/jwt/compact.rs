@@ -11,17 +11,17 @@ use serde_json::{Map, Value};
 use super::{FormFault, MAX_TOKEN_BYTES};
 
 /// A token's three parts, as text; only the header is decoded at first.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// What the signature is over: header, dot, claims.
-    pub(super) signed: &'a str,
-    pub(super) header: Map<String, Value>,
+    pub(crate) signed: &'a str,
+    pub(crate) header: Map<String, Value>,
     claims: &'a str,
     signature: &'a str,
 }
 
 impl<'a> Parts<'a> {
     /// Splits `token` and reads its header.
-    pub(super) fn of(token: &'a str) -> Result<Self, FormFault> {
+    pub(crate) fn of(token: &'a str) -> Result<Self, FormFault> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(FormFault::TooLarge(token.len()));
         }
@@ -39,11 +39,16 @@ impl<'a> Parts<'a> {
         })
     }
 
-    pub(super) fn claims(&self) -> Result<Map<String, Value>, FormFault> {
+    pub(crate) fn claims(&self) -> Result<Map<String, Value>, FormFault> {
         object("claims", self.claims)
     }
 
-    pub(super) fn signature(&self) -> Result<Vec<u8>, FormFault> {
+    /// The claims as they were signed: base64url.
+    pub(crate) fn payload(&self) -> &'a str {
+        self.claims
+    }
+
+    pub(crate) fn signature(&self) -> Result<Vec<u8>, FormFault> {
         URL_SAFE_NO_PAD
             .decode(self.signature)
             .map_err(|_| FormFault::Base64("signature"))

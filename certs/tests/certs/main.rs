@@ -8,6 +8,7 @@
 
 mod authorities;
 mod bundles;
+mod chain_cache;
 mod csrs;
 mod ids;
 mod issuing;

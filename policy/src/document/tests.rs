@@ -47,3 +47,27 @@ fn deep_and_repeating_documents_are_refused_in_time() {
         ));
     }
 }
+
+#[test]
+fn an_object_passed_on_as_json_says_the_same() {
+    let text = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                metadata: {name: a, namespace: b, generation: 3, creationTimestamp: null}\n\
+                spec: {selector: {matchLabels: {app: 'true'}}, portLevelMtls: {8080: {mode: DISABLE}}}\n\
+                ---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                metadata: {name: a, namespace: b}\nspec: {action: DENY, rules: [{to: [{operation: {ports: [80]}}]}]}\n";
+    let readings = read_text_as_json("f", text);
+    assert_eq!(readings.len(), 2);
+    for (reading, json) in readings {
+        let again = crate::read_object("f", &json.unwrap()).content;
+        match (reading.content, again) {
+            (Content::Sound(one), Content::Sound(other)) => assert_eq!(one, other),
+            (Content::Faulty(one), Content::Faulty(other)) => {
+                let problems = |f: &Faulty| f.faults.iter().map(|f| f.problem.clone()).collect::<Vec<_>>();
+                assert_eq!(problems(&one), problems(&other));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let (broken, json) = read_text_as_json("f", "{").remove(0);
+    assert!(matches!(broken.content, Content::Faulty(_)) && json.is_none());
+}

@@ -17,7 +17,17 @@ pub mod envoy {
             }
         }
     }
+    pub mod r#type {
+        pub mod v3 {
+            include!("envoy.r#type.v3.rs");
+        }
+    }
     pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                include!("envoy.service.auth.v3.rs");
+            }
+        }
         pub mod discovery {
             pub mod v3 {
                 include!("envoy.service.discovery.v3.rs");
@@ -46,6 +56,11 @@ pub mod signet {
     pub mod ca {
         pub mod v1 {
             include!("signet.ca.v1.rs");
+        }
+    }
+    pub mod policy {
+        pub mod v1 {
+            include!("signet.policy.v1.rs");
         }
     }
 }
