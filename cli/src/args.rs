@@ -10,6 +10,7 @@ mod authority;
 mod bundle;
 mod dev;
 mod jwt;
+mod policy;
 mod svid;
 mod token;
 mod workload;
@@ -18,6 +19,9 @@ pub use authority::{AuthorityCommand, ExportArgs, RestoreArgs, StateArgs};
 pub use bundle::{BundleCommand, BundleExportArgs, BundleSourceArgs};
 pub use dev::DevArgs;
 pub use jwt::{JwtCommand, JwtFetchArgs, JwtInspectArgs, JwtValidateArgs};
+pub use policy::{
+    AnalyzeArgs, MeshArgs, PolicyCheckArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs, QuestionArgs,
+};
 pub use svid::{RequestArgs, RotateArgs, ShowArgs, SvidCommand, VerifyArgs, WatchArgs};
 pub use token::{TokenCheckArgs, TokenCommand};
 pub use workload::{FederationCommand, WorkloadCommand};
@@ -74,6 +78,19 @@ pub enum Command {
     /// Service-account tokens: what the CA will say to one, and why
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Policies: check, explain a verdict, compare two sets
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Find known mistakes in policies, and in workloads and services beside them
+    ///
+    /// Every finding has a code that never changes, what comes of it, a fix, and its place in docs/policy.md.
+    /// Exit code 1 when there is an error or a warning. Give it workloads, services and namespaces together
+    /// with the policies: half of the mistakes show only beside them.
+    #[command(
+        after_help = "Examples:\n  signet analyze deploy/\n  kustomize build . | signet analyze - -o json\n  \
+signet analyze --kubeconfig ~/.kube/config --suppress SGN0013"
+    )]
+    Analyze(AnalyzeArgs),
     /// A whole system on this machine: an in-memory cluster, a CA, an agent
     Dev(DevArgs),
     /// Ends the daemons of a `signet dev` that was killed

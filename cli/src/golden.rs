@@ -2,6 +2,7 @@
 //! them. A changed JSON or YAML file is a broken promise; a changed table is not.
 
 mod node;
+mod policy;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@
 //! | [`workload`], [`federation`] | who is on a node, and which foreign trust domains are accepted |
 //! | [`bundle`] | trust bundles |
 //! | [`authority`] | the CA's authorities and the encrypted backup of its state |
+//! | [`policy`] | check, explain, diff, analyze |
 //! | [`token`] | what the CA will say to a token, and the fix |
 //! | [`dev`] | a whole system as child processes, for `signet dev` and for tests |
 //! | [`admin`] | the client of the admin sockets |
@@ -29,6 +30,7 @@ mod golden;
 pub mod inputs;
 pub mod jwt;
 pub mod kubernetes;
+pub mod policy;
 pub mod print;
 pub mod svid;
 pub mod times;
@@ -97,6 +99,8 @@ pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
         Command::Authority(AuthorityCommand::Export(args)) => authority::export(&args, shell).await,
         Command::Authority(AuthorityCommand::Restore(args)) => authority::restore(&args, shell).await,
         Command::Token(TokenCommand::Check(args)) => token::run(&args, shell).await,
+        Command::Policy(command) => policy::run(command, shell).await,
+        Command::Analyze(args) => policy::analyze::run(&args, shell).await,
         Command::Dev(args) => dev::command::run(args, shell).await,
         Command::DevGuard => dev::guard::run(),
         Command::Completions { shell: kind } => {

@@ -2,28 +2,26 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`claims`] | what a token says of itself, unverified |
 //! | [`verdict`] | who judged it, how, and what to do; its page |
 //! | [`review`] | the API server's word, judged as the CA would |
 
-pub mod claims;
 pub mod review;
 pub mod verdict;
 
 use signet_certs::UnixTime;
+use signet_certs::account_token::{AccountClaims, AccountTokenError};
 
 use crate::Shell;
 use crate::admin::Admin;
 use crate::args::TokenCheckArgs;
 use crate::fault::{Answer, Fault};
 use crate::inputs;
-use claims::Claims;
 use verdict::{Finding, Judge, Verdict};
 
 pub(crate) async fn run(args: &TokenCheckArgs, shell: &mut Shell) -> Result<Answer, Fault> {
     let token = inputs::token(&args.token_file, "service-account token")?;
     let now = shell.now();
-    let claims = Claims::read(&token);
+    let claims = AccountClaims::read(&token);
     let verdict = match (&args.admin, &args.kubeconfig) {
         (Some(socket), _) => {
             let answer = Admin::at(socket).check_token(&token).await?;
@@ -56,7 +54,7 @@ pub(crate) async fn run(args: &TokenCheckArgs, shell: &mut Shell) -> Result<Answ
 
 /// What the CA refuses without asking anybody.
 fn at_first_sight(
-    claims: Result<&Claims, &claims::ClaimsError>,
+    claims: Result<&AccountClaims, &AccountTokenError>,
     audience: &str,
     now: UnixTime,
 ) -> Option<Finding> {

@@ -176,8 +176,9 @@ fn pod_of(account: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use signet_certs::account_token::AccountClaims;
+
     use super::*;
-    use crate::token::claims::Claims;
 
     #[tokio::test]
     async fn projected_tokens_are_replaced_before_they_end() {
@@ -196,7 +197,7 @@ mod tests {
         tokio::time::pause();
         TokenFiles::keep_fresh(&cluster, vec![file], &tasks).unwrap();
         let first = std::fs::read_to_string(&path).unwrap();
-        let claims = Claims::read(&first).unwrap();
+        let claims = AccountClaims::read(&first).unwrap();
         assert_eq!(claims.audiences, ["signet-ca"]);
         assert_eq!(claims.pod.unwrap().0, "web-0");
         tokio::time::sleep(REPLACE_AFTER + Duration::from_secs(1)).await;

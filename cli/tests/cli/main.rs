@@ -10,6 +10,7 @@ mod daemons;
 mod fake_ca;
 mod jwt;
 mod node;
+mod policy;
 mod request;
 mod support;
 mod svid;
