@@ -6,6 +6,6 @@
 rustc=$1
 shift
 case ${CARGO_BIN_NAME-} in
-signet | signet-ca | signet-agent) exec "$rustc" "$@" -C target-feature=+crt-static ;;
+signet | signet-ca | signet-agent | signet-proxy) exec "$rustc" "$@" -C target-feature=+crt-static ;;
 esac
 exec "$rustc" "$@"

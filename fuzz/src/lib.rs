@@ -9,8 +9,11 @@ mod agent;
 mod bundle;
 mod chain;
 mod csr;
+mod http;
 mod jwt;
 mod policy;
+mod proxy;
+mod request_tokens;
 mod servers;
 mod spiffe_id;
 
@@ -18,8 +21,11 @@ pub use agent::{agent_config, cgroup, http2_authority, sds_delta, sds_sotw};
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
+pub use http::{http1_framing, http2_frames, xfcc};
 pub use jwt::{jwt_svid, validate as validate_jwt};
-pub use policy::{policy_documents, policy_path};
+pub use policy::{policy_documents, policy_path, policy_snapshot};
+pub use proxy::{client_hello, sds_secret};
+pub use request_tokens::{judge_request, jwks, jwt_request};
 pub use servers::{ca_config, ca_state, duration, token_claims};
 pub use spiffe_id::spiffe_id;
 
@@ -105,6 +111,38 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "policy_path",
         run: policy_path,
+    },
+    Target {
+        name: "policy_snapshot",
+        run: policy_snapshot,
+    },
+    Target {
+        name: "client_hello",
+        run: client_hello,
+    },
+    Target {
+        name: "sds_secret",
+        run: sds_secret,
+    },
+    Target {
+        name: "jwt_request",
+        run: jwt_request,
+    },
+    Target {
+        name: "jwks",
+        run: jwks,
+    },
+    Target {
+        name: "xfcc",
+        run: xfcc,
+    },
+    Target {
+        name: "http1_framing",
+        run: http1_framing,
+    },
+    Target {
+        name: "http2_frames",
+        run: http2_frames,
     },
 ];
 

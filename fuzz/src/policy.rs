@@ -10,6 +10,8 @@ use signet_policy::scope::{ProviderKind, Role};
 use signet_policy::{
     Connection, Gate, Mesh, Normalization, PolicySet, Program, Request, RequestPath, Workload, read_text,
 };
+use signet_proto::policy::parse as parse_snapshot;
+use signet_proto::wire::signet::policy::v1::PolicySnapshot;
 
 /// Longest sentence about one fault.
 const MAX_SENTENCE: usize = 1024;
@@ -142,4 +144,52 @@ fn questions(mut ask: impl FnMut(&Connection<'_>, Option<&Request<'_>>)) {
             ask(&connection, Some(&request));
         }
     }
+}
+
+/// A snapshot of policies as the agent sends it. It is read whole or not at all; what was read is compiled; and
+/// an object that only the agent found faulty counts for the proxy as the agent says.
+pub fn policy_snapshot(data: &[u8]) {
+    let Ok(message) = <PolicySnapshot as prost::Message>::decode(data) else {
+        return;
+    };
+    let sent = message.objects.len() + message.faulty.len();
+    let told = message.faulty.len();
+    let Ok(snapshot) = parse_snapshot(message) else {
+        return;
+    };
+    assert_eq!(snapshot.objects.len(), sent);
+    let faulty = |content: &Content| matches!(content, Content::Faulty(_));
+    let count = snapshot
+        .objects
+        .iter()
+        .filter(|object| faulty(&object.reading.content))
+        .count();
+    assert!(count >= told, "what the agent calls faulty is faulty");
+    for object in &snapshot.objects {
+        assert!(!matches!(object.reading.content, Content::Foreign(_)));
+        if let Content::Faulty(found) = &object.reading.content {
+            assert!(!found.faults.is_empty());
+        }
+    }
+    let mesh = Mesh {
+        domains: LocalDomains::new(snapshot.trust_domain, snapshot.aliases),
+        root_namespace: snapshot.root_namespace,
+        providers: BTreeMap::new(),
+    };
+    let mut set = PolicySet::default();
+    let readings: Vec<Reading> = snapshot
+        .objects
+        .into_iter()
+        .map(|object| object.reading)
+        .collect();
+    set.replace(readings.clone());
+    let once = set.in_force(&snapshot.workload, &mesh).program;
+    set.replace(readings);
+    let twice = set.in_force(&snapshot.workload, &mesh).program;
+    questions(|connection, request| {
+        assert_eq!(
+            allowed(&once, connection, request),
+            allowed(&twice, connection, request)
+        );
+    });
 }

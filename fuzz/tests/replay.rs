@@ -124,6 +124,25 @@ fn sound_seeds_are_accepted() {
     }
 }
 
+/// Each request of the corpus comes to its own end.
+#[test]
+fn each_request_of_the_corpus_is_judged_as_its_name_says() {
+    let target = signet_fuzz::target("jwt_request").unwrap();
+    for (path, request) in seeds(target) {
+        let expected = match path.rsplit('/').next().unwrap() {
+            "header" | "query" | "cookie" | "beside" => "https://issuer.test/alice",
+            "ed25519" => "https://issuer.test/bob",
+            "two" => "ambiguous",
+            "none" => "nobody",
+            "keyless" => "keys_not_fetched",
+            "unsigned" => "algorithm",
+            word => word,
+        };
+        let said = signet_fuzz::judge_request(std::str::from_utf8(&request).unwrap());
+        assert_eq!(said, expected, "{path}");
+    }
+}
+
 /// Each token of the corpus has one defect, and is refused for that and nothing else.
 #[test]
 fn each_token_of_the_corpus_gives_its_own_reason() {

@@ -1,0 +1,51 @@
+//! What is enforced now. One writer, the policy source; many readers.
+
+use std::sync::Arc;
+
+use signet_policy::InForce;
+use tokio::sync::watch;
+
+use crate::jwt::KeySets;
+
+/// One snapshot of what is enforced.
+#[derive(Debug)]
+pub struct Enforced {
+    /// Policies, modes and token rules.
+    pub in_force: InForce,
+    /// The keys of the token rules.
+    pub keys: Arc<KeySets>,
+    /// The snapshot's version, as its source counts.
+    pub version: String,
+}
+
+/// Where readers find the snapshot in force. Clones see the same.
+#[derive(Clone, Debug)]
+pub struct Policies(watch::Receiver<Option<Arc<Enforced>>>);
+
+impl Policies {
+    /// Of a source. Nothing in it means that there was no snapshot yet.
+    #[must_use]
+    pub fn new(source: watch::Receiver<Option<Arc<Enforced>>>) -> Self {
+        Self(source)
+    }
+
+    /// What is enforced now; nothing before the first snapshot, and then nobody is let pass.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Enforced>> {
+        self.0.borrow().clone()
+    }
+
+    /// What is enforced now, to be followed by [`Self::changed`].
+    #[must_use]
+    pub fn seen(&mut self) -> Option<Arc<Enforced>> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Waits for a snapshot that this reader has not seen. When its source is gone, waits forever: what
+    /// was enforced last stays in force.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

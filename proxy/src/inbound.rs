@@ -1,0 +1,210 @@
+//! Connections to the workload, from the accept to what serves them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::access_log::{Policy, Reason, Record};
+use crate::config::{Capture, Inbound, Protocol, Speaks, Terminates};
+use crate::connection::{Accepted, Direction, Security};
+use crate::connections::Place;
+use crate::handshake::{Demands, Kind, Settled, Unsettled};
+use crate::metrics::Secured;
+use crate::outbound::{Address, Upstream};
+use crate::shared::Shared;
+use crate::stream::{Stream, reset_on_close};
+use crate::{original, tcp};
+
+/// A port of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// What policies call it.
+    pub port: u16,
+    /// Where the workload listens.
+    pub upstream: SocketAddr,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Which TLS is terminated where it is not demanded.
+    pub terminates: Terminates,
+    /// Whether the workload is told the client's address.
+    pub proxy_protocol: bool,
+}
+
+impl From<&Inbound> for Port {
+    fn from(listener: &Inbound) -> Self {
+        Self {
+            port: listener.port,
+            upstream: listener.upstream,
+            protocol: listener.protocol,
+            terminates: listener.terminates,
+            proxy_protocol: listener.proxy_protocol,
+        }
+    }
+}
+
+impl Port {
+    /// The port that a redirected connection was going to.
+    ///
+    /// # Errors
+    /// When the system does not know, or the connection came to our own port directly.
+    pub fn captured(tcp: &TcpStream, capture: &Capture, own: SocketAddr) -> io::Result<(Self, SocketAddr)> {
+        let destination = original::destination(tcp)?;
+        if destination.port() == own.port() {
+            return Err(io::Error::other("the connection was not redirected"));
+        }
+        let number = destination.port();
+        let protocol = if capture.http_ports.contains(&number) {
+            Protocol::Http(Speaks::Auto)
+        } else {
+            Protocol::Tcp
+        };
+        let terminates = if capture.terminate_ports.contains(&number) {
+            Terminates::Any
+        } else {
+            Terminates::Mesh
+        };
+        let port = Self {
+            port: number,
+            upstream: destination,
+            protocol,
+            terminates,
+            proxy_protocol: false,
+        };
+        Ok((port, destination))
+    }
+}
+
+/// A connection as it was accepted.
+pub struct Arrival {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// The other end.
+    pub source: SocketAddr,
+    /// What was dialled.
+    pub destination: SocketAddr,
+    /// Its place among the connections.
+    pub place: Place,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(shared: Arc<Shared>, port: Port, arrival: Arrival) {
+    let Arrival {
+        tcp,
+        source,
+        destination,
+        place,
+    } = arrival;
+    let mut accepted = Accepted {
+        id: place.id(),
+        direction: Direction::Inbound,
+        security: Security::Unsettled,
+        source,
+        remote: source.ip().to_canonical(),
+        destination,
+        port: port.port,
+        sni: None,
+        alpn: None,
+        own_not_after: None,
+        own_id: None,
+    };
+    let Some(mode) = mode(&shared, port.port) else {
+        reset_on_close(&tcp);
+        let detail = "there are no policies yet, and nobody passes before".to_owned();
+        return Record::begin(&shared, &Arc::new(accepted)).ended(Reason::Policy(Policy::NotReady), detail);
+    };
+    let now = Instant::now();
+    let limits = &shared.config.limits;
+    let demands = Demands {
+        mode,
+        terminates: port.terminates,
+        http: matches!(port.protocol, Protocol::Http(_)),
+        deadline: now + limits.handshake,
+        patience: limits.handshake,
+        silence: now + limits.first_bytes,
+    };
+    let settled = match shared.acceptor.settle(tcp, &demands).await {
+        Ok(settled) => settled,
+        Err((fault, tcp)) => {
+            Record::begin(&shared, &Arc::new(accepted)).ended(fault.reason(), fault.to_string());
+            return refuse(&fault, tcp.as_ref());
+        }
+    };
+    let stream = take_over(&mut accepted, settled);
+    let accepted = Arc::new(accepted);
+    place.settled(&accepted);
+    count(&shared, &accepted);
+    proceed(&shared, port, accepted, stream).await;
+    drop(place);
+}
+
+fn mode(shared: &Shared, port: u16) -> Option<signet_policy::model::Mode> {
+    let enforced = shared.policies.current()?;
+    Some(enforced.in_force.peers.mode(port))
+}
+
+/// Closes by a reset; after an alert in the ordinary way, so that the client can read it.
+fn refuse(fault: &Unsettled, tcp: Option<&TcpStream>) {
+    if let Some(tcp) = tcp
+        && !matches!(fault, Unsettled::Gone(_))
+    {
+        reset_on_close(tcp);
+    }
+}
+
+fn take_over(accepted: &mut Accepted, settled: Settled) -> Stream {
+    accepted.sni = settled.sni;
+    accepted.alpn = settled.alpn;
+    accepted.security = match settled.kind {
+        Kind::Mutual(peer, own) => {
+            accepted.own_not_after = Some(own.not_after());
+            accepted.own_id = Some(own.id().clone());
+            Security::Mutual(peer)
+        }
+        Kind::PassedThrough => Security::PassedThrough,
+        Kind::Plaintext => Security::Plaintext,
+    };
+    settled.stream
+}
+
+fn count(shared: &Shared, accepted: &Accepted) {
+    let labels = Secured {
+        direction: accepted.direction.as_str(),
+        security: accepted.security.as_str(),
+    };
+    shared.metrics.connections.get_or_create(&labels).inc();
+    if accepted.security == Security::Plaintext {
+        let (client, now) = (accepted.remote, shared.clock.now());
+        shared.connections.plaintext(client, accepted.port, now);
+    }
+}
+
+async fn proceed(shared: &Arc<Shared>, port: Port, accepted: Arc<Accepted>, stream: Stream) {
+    let speaks = match port.protocol {
+        Protocol::Http(speaks) => speaks,
+        Protocol::Tcp => Speaks::Auto,
+    };
+    let upstream = Upstream {
+        address: Address::Socket(port.upstream),
+        expected: None,
+        speaks,
+    };
+    let shared = Arc::clone(shared);
+    // Each on the heap, so that a connection costs what it is, and one that says nothing yet costs little.
+    // What passes through unread cannot be HTTP to us; it is judged as TCP.
+    let http = matches!(port.protocol, Protocol::Http(_)) && accepted.security != Security::PassedThrough;
+    if http {
+        Box::pin(crate::http::serve_inbound(shared, accepted, stream, upstream)).await;
+    } else {
+        Box::pin(tcp::serve_inbound(
+            shared,
+            accepted,
+            stream,
+            upstream,
+            port.proxy_protocol,
+        ))
+        .await;
+    }
+}

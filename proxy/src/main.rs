@@ -1,0 +1,75 @@
+//! signet-proxy: gives each connection an identity, asks for a permit, forwards.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use signet_proxy::config::Config;
+
+/// A burst of connections gives its memory back. See `docs/adr/0013-an-allocator-of-our-own.md`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The proxy of signet: mutual TLS and authorization for one workload, with an answer to every refusal.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Example: signet-proxy run --config /etc/signet/proxy.yaml"
+)]
+struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The configuration file (YAML).
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/signet/proxy.yaml"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve until SIGTERM or SIGINT (the default).
+    Run,
+    /// Read the configuration, tell every fault, and exit with 0 or 1.
+    CheckConfig,
+    /// Print the configuration in force, defaults included.
+    PrintConfig,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = Config::load(&args.config)
+        .map_err(|e| e.to_string())
+        .and_then(|config| match args.verb {
+            None | Some(Verb::Run) => signet_proxy::run::main(config),
+            Some(Verb::CheckConfig) => {
+                say(&format!("{}: good", args.config.display()));
+                Ok(())
+            }
+            Some(Verb::PrintConfig) => config.print().map(|text| say(text.trim_end())),
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            complain(&fault);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of check-config and print-config")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "faults before logging is up, or after it is gone"
+)]
+fn complain(fault: &str) {
+    eprintln!("signet-proxy: {fault}");
+}

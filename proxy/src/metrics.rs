@@ -1,0 +1,152 @@
+//! Every metric of this process, registered at start.
+
+mod tcp;
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use signet_certs::SpiffeId;
+use signet_policy::program::Shadow;
+
+use crate::access_log::Reason;
+use crate::config::Local;
+use crate::connection::{Accepted, Direction};
+use crate::policy_source::metrics::PolicyMetrics;
+pub use tcp::{MAX_PEERS, TcpMetrics, TcpSeries};
+
+/// Which way, and what came of it.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Ended {
+    /// `inbound` or `outbound`.
+    pub direction: &'static str,
+    /// A word of [`Reason`].
+    pub reason: &'static str,
+}
+
+/// Which way, and how secured.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Secured {
+    /// `inbound` or `outbound`.
+    pub direction: &'static str,
+    /// A word of [`crate::connection::Security`].
+    pub security: &'static str,
+}
+
+/// What came of it, as a fixed word.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    /// The word.
+    pub outcome: &'static str,
+}
+
+/// The metrics. Cheap to clone; clones share the values.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Connections whose kind was settled.
+    pub connections: Family<Secured, Counter>,
+    /// Connections open, from the accept on.
+    pub connections_open: Gauge,
+    /// Requests and connections that did not end well, by reason.
+    pub refusals: Family<Ended, Counter>,
+    /// Accepts that failed.
+    pub accept_failures: Counter,
+    /// Secrets from the agent, by what was done with them.
+    pub secrets: Family<Outcome, Counter>,
+    /// Last valid second of our SVID, 0 for none.
+    pub svid_not_after: Gauge,
+    /// What policies that decide nothing would have said.
+    pub shadows: Family<Outcome, Counter>,
+    /// Istio's TCP metrics.
+    pub tcp: TcpMetrics,
+    local: Arc<Local>,
+    /// Those of the source of policies.
+    pub policies: PolicyMetrics,
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[must_use]
+    pub fn new(registry: &mut Registry, local: &Local) -> Self {
+        let all = Self {
+            local: Arc::new(local.clone()),
+            ..Self::default()
+        };
+        all.tcp.register(registry);
+        registry.register(
+            "signet_proxy_policy_shadows",
+            "What AUDIT policies and policies in dry run would have said of connections and requests",
+            all.shadows.clone(),
+        );
+        all.policies.register(registry);
+        registry.register(
+            "signet_proxy_connections",
+            "Connections, by direction and security",
+            all.connections.clone(),
+        );
+        registry.register(
+            "signet_proxy_connections_open",
+            "Downstream connections open now",
+            all.connections_open.clone(),
+        );
+        registry.register(
+            "signet_proxy_refusals",
+            "Connections and requests that were refused or failed, by direction and reason",
+            all.refusals.clone(),
+        );
+        registry.register(
+            "signet_proxy_accept_failures",
+            "Accepts that the system failed",
+            all.accept_failures.clone(),
+        );
+        registry.register(
+            "signet_proxy_secrets",
+            "Secrets from the agent, by what was done with them",
+            all.secrets.clone(),
+        );
+        registry.register(
+            "signet_proxy_svid_not_after_timestamp_seconds",
+            "Last valid second of the SVID in use, 0 for none",
+            all.svid_not_after.clone(),
+        );
+        all
+    }
+
+    /// Notes what policies that decide nothing would have said.
+    pub fn shadow(&self, shadow: &Shadow<'_>) {
+        let says = [
+            ("audit", shadow.audit.is_some()),
+            ("dry_run_custom", shadow.custom.is_some()),
+            ("dry_run_deny", shadow.deny.is_some()),
+            ("dry_run_allow", shadow.allow.is_some()),
+            ("dry_run_not_allowed", shadow.not_allowed),
+        ];
+        for (outcome, _) in says.into_iter().filter(|(_, said)| *said) {
+            self.shadows.get_or_create(&Outcome { outcome }).inc();
+        }
+    }
+
+    /// The counters of a TCP connection with this peer.
+    #[must_use]
+    pub fn tcp_series(&self, accepted: &Accepted, peer: Option<&SpiffeId>) -> Arc<TcpSeries> {
+        self.tcp.series(&self.local, accepted, peer)
+    }
+
+    /// Something was done with a secret.
+    pub fn secret(&self, outcome: &'static str) {
+        self.secrets.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A request or a connection did not end well.
+    pub fn ended(&self, direction: Direction, reason: Reason) {
+        let labels = Ended {
+            direction: direction.as_str(),
+            reason: reason.as_str(),
+        };
+        self.refusals.get_or_create(&labels).inc();
+    }
+}

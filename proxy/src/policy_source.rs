@@ -1,0 +1,234 @@
+//! Where policies come from: the agent's stream, or a directory. Whichever it is, it is the one writer of
+//! [`Policies`], and what it said last stays enforced whatever becomes of it.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`held`] | all objects this proxy was told of, each in its last good version: pure |
+//! | [`agent`] | the stream of the local agent |
+//! | [`files`] | a directory of YAML |
+//! | [`status`] | what an operator sees of it |
+//! | [`metrics`] | the metrics of it |
+
+pub mod agent;
+pub mod files;
+pub mod held;
+pub mod metrics;
+pub mod status;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use signet_policy::{InForce, Mesh, Workload};
+use signet_runtime::Clock;
+use signet_runtime::http::Readiness;
+use signet_runtime::shutdown::Tasks;
+use tokio::sync::watch;
+
+use crate::config::{Config, PolicySource};
+use crate::enforced::{Enforced, Policies};
+use crate::jwt::fetching::KeyFetcher;
+use held::{Held, Outstanding};
+use metrics::PolicyMetrics;
+use status::{PolicyStatus, Source};
+
+/// Name of the readiness condition.
+pub const READY: &str = "policies";
+
+/// What a source works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// For status.
+    pub clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub metrics: PolicyMetrics,
+    /// Who fetches the keys of token issuers.
+    pub issuers: Arc<KeyFetcher>,
+    /// Where [`READY`] holds once there was a snapshot.
+    pub readiness: Readiness,
+}
+
+/// The readers' ends.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    /// What is enforced.
+    pub policies: Policies,
+    /// How the source is.
+    pub status: watch::Receiver<Arc<PolicyStatus>>,
+}
+
+/// Starts the configured source.
+#[must_use]
+pub fn start(config: &Config, parts: Parts, tasks: &Tasks) -> Readers {
+    let (writer, readers) = Writer::new(parts, &config.policies);
+    match &config.policies {
+        PolicySource::Agent => {
+            let expected = agent::Expected {
+                socket: config.agent_socket.clone(),
+                trust_domain: config.trust_domain.clone(),
+                providers: config.mesh.providers.clone(),
+            };
+            tasks.spawn_essential("policy stream", agent::follow(writer, expected));
+        }
+        PolicySource::Files { directory, workload } => {
+            let files = files::Files::new(directory.clone(), workload.clone(), config.mesh.clone());
+            tasks.spawn_essential("policy files", files.follow(writer));
+        }
+    }
+    readers
+}
+
+/// The writer's end, whatever the source.
+pub struct Writer {
+    parts: Parts,
+    enforced: watch::Sender<Option<Arc<Enforced>>>,
+    status: watch::Sender<Arc<PolicyStatus>>,
+    /// Faults that were logged and still stand.
+    told: BTreeSet<(String, String)>,
+}
+
+/// A program and the objects it was made of.
+#[derive(Debug)]
+pub struct Compiled {
+    held: Held,
+    workload: Workload,
+    in_force: InForce,
+}
+
+/// Compiles what is in force for `workload`, apart from the threads that serve connections.
+///
+/// # Errors
+/// When compiling panicked; the objects are lost with it.
+pub async fn compile(
+    take: impl FnOnce() -> Held + Send + 'static,
+    workload: Workload,
+    mesh: Mesh,
+) -> Result<Compiled, String> {
+    let compiling = tokio::task::spawn_blocking(move || {
+        let held = take();
+        let in_force = held.set().in_force(&workload, &mesh);
+        Compiled {
+            held,
+            workload,
+            in_force,
+        }
+    });
+    compiling
+        .await
+        .map_err(|e| format!("policies cannot be compiled: {e}"))
+}
+
+impl Writer {
+    fn new(parts: Parts, source: &PolicySource) -> (Self, Readers) {
+        let (enforced, policies) = watch::channel(None);
+        let source = match source {
+            PolicySource::Agent => Source::Agent,
+            PolicySource::Files { .. } => Source::Files,
+        };
+        let (status, statuses) = watch::channel(Arc::new(PolicyStatus::new(source)));
+        let readers = Readers {
+            policies: Policies::new(policies),
+            status: statuses,
+        };
+        let writer = Self {
+            parts,
+            enforced,
+            status,
+            told: BTreeSet::new(),
+        };
+        (writer, readers)
+    }
+
+    /// The version in force.
+    fn version(&self) -> Option<String> {
+        self.enforced
+            .borrow()
+            .as_ref()
+            .map(|enforced| enforced.version.clone())
+    }
+
+    /// Puts a snapshot in force; what it was made of comes back.
+    fn publish(&mut self, compiled: Compiled, version: String) -> Held {
+        let Compiled {
+            held,
+            workload,
+            in_force,
+        } = compiled;
+        let outstanding = held.outstanding();
+        let policies = in_force.program.policies().count();
+        let unenforceable = in_force.program.unenforceable().len();
+        self.parts.metrics.in_force(policies, unenforceable, &outstanding);
+        self.parts.metrics.changed_at(self.parts.clock.now());
+        tracing::info!(
+            version, namespace = %workload.namespace, policies, faults = outstanding.len(),
+            "policies are in force"
+        );
+        for field in in_force.program.unenforceable() {
+            let (policy, rule, place) = (&field.policy, field.rule, field.field);
+            if field.everywhere {
+                tracing::warn!(%policy, rule, field = %place, "a field cannot be enforced; it counts on the safe side");
+            } else {
+                tracing::debug!(%policy, rule, field = %place, "a field counts on the safe side where there is no HTTP");
+            }
+        }
+        self.tell(&outstanding);
+        let now = self.parts.clock.now();
+        self.status.send_modify(|status| {
+            Arc::make_mut(status).in_force(&version, &workload, &outstanding, now);
+        });
+        // The former snapshot is still held, so what both want is not fetched twice.
+        let keys = Arc::new(self.parts.issuers.key_sets(&in_force.tokens));
+        let enforced = Enforced {
+            in_force,
+            keys,
+            version,
+        };
+        self.enforced.send_replace(Some(Arc::new(enforced)));
+        self.parts.readiness.holds(READY);
+        held
+    }
+
+    /// Logs what is wrong with objects, each fault once as long as it stands.
+    fn tell(&mut self, outstanding: &[Outstanding]) {
+        let mut standing = BTreeSet::new();
+        for object in outstanding {
+            let name = object.name.to_string();
+            for fault in &object.faults {
+                let thing = (name.clone(), fault.clone());
+                if !self.told.contains(&thing) {
+                    tracing::warn!(
+                        policy = %name, origin = %object.origin, error = %fault, outcome = object.state(),
+                        "a policy cannot be read"
+                    );
+                }
+                standing.insert(thing);
+            }
+        }
+        self.told = standing;
+    }
+
+    /// Notes that the source fails; what is enforced stays.
+    fn failing(&mut self, reason: &'static str, error: &str) {
+        self.parts.metrics.failed(reason);
+        let fresh = self.status.borrow().failure.as_ref().map(|(reason, _)| *reason) != Some(reason);
+        let enforced = self.enforced.borrow().is_some();
+        if fresh && enforced {
+            tracing::warn!(reason, error, "no news of policies; what is enforced stays");
+        } else if fresh {
+            tracing::warn!(reason, error, "no policies yet; connections are refused");
+        }
+        if !enforced {
+            self.parts.readiness.lacks(READY, error);
+        }
+        self.status.send_modify(|status| {
+            Arc::make_mut(status).failure = Some((reason, error.to_owned()));
+        });
+    }
+
+    /// Notes that the source is well.
+    fn well(&mut self) {
+        if self.status.borrow().failure.is_some() {
+            self.status
+                .send_modify(|status| Arc::make_mut(status).failure = None);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Policy on requests: what is refused, with which words, and when a change takes hold.
+
+use super::site::{ALLOW_ALL, Echo, Site};
+
+pub(crate) const DENY_POST: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-post, namespace: b}
+spec:
+  action: DENY
+  rules:
+  - to: [{operation: {methods: ["POST"]}}]
+"#;
+
+const ONLY_FRONT: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: front, namespace: b}
+spec:
+  rules:
+  - from: [{source: {principals: ["cluster.local/ns/a/sa/front"]}}]
+    to: [{operation: {methods: ["GET"], paths: ["/api/*"]}}]
+    when: [{key: "request.headers[x-tier]", values: ["gold"]}]
+"#;
+
+#[tokio::test]
+async fn a_denial_is_403_with_istios_words_and_the_request_goes_nowhere() {
+    let echo = Echo::start().await;
+    let site = Site::new("", ONLY_FRONT);
+    let mut client = site.connect(&echo.upstream());
+    for (request, status) in [
+        ("GET /api/x HTTP/1.1\r\nHost: b\r\nX-Tier: gold\r\n\r\n", "200"),
+        ("GET /api/x HTTP/1.1\r\nHost: b\r\n\r\n", "403"),
+        ("GET /other HTTP/1.1\r\nHost: b\r\nX-Tier: gold\r\n\r\n", "403"),
+        (
+            "GET /api/../other HTTP/1.1\r\nHost: b\r\nX-Tier: gold\r\n\r\n",
+            "403",
+        ),
+        (
+            "PUT /api/x HTTP/1.1\r\nHost: b\r\nX-Tier: gold\r\nContent-Length: 2\r\n\r\nhi",
+            "403",
+        ),
+        (
+            "GET /api/x HTTP/1.1\r\nHost: b\r\nX-Tier: tin\r\nX-Tier: silver\r\n\r\n",
+            "403",
+        ),
+        ("GET /api/y HTTP/1.1\r\nHost: b\r\nX-Tier: gold\r\n\r\n", "200"),
+    ] {
+        let before = echo.count();
+        client.send(request).await;
+        let (head, body) = client.answer().await;
+        assert_eq!(head.split(' ').nth(1), Some(status), "{request} {head}{body}");
+        if status == "403" {
+            assert_eq!(body, "RBAC: access denied");
+            assert!(head.contains("x-signet-decision-id: "), "{head}");
+            assert_eq!(echo.count(), before, "nothing reached the upstream");
+        }
+    }
+    assert_eq!(site.refused("policy_not_allowed"), 5);
+}
+
+#[tokio::test]
+async fn a_change_of_policy_holds_from_the_next_request_on() {
+    let echo = Echo::start().await;
+    let site = Site::new("", ALLOW_ALL);
+    let mut client = site.connect(&echo.upstream());
+    let request = "POST / HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n";
+    for (policies, status) in [(ALLOW_ALL, "200"), (DENY_POST, "403"), (ALLOW_ALL, "200")] {
+        site.enforce(policies);
+        client.send(request).await;
+        let (head, _) = client.answer().await;
+        assert_eq!(head.split(' ').nth(1), Some(status), "{head}");
+    }
+    assert_eq!(site.refused("policy_denied"), 1);
+}
+
+#[tokio::test]
+async fn before_there_are_policies_nobody_passes() {
+    let echo = Echo::start().await;
+    let site = Site::unready("");
+    let mut client = site.connect(&echo.upstream());
+    client.send("GET / HTTP/1.1\r\nHost: b\r\n\r\n").await;
+    let (head, _) = client.answer().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert_eq!((echo.connections(), site.refused("policy_not_ready")), (0, 1));
+}
