@@ -34,7 +34,7 @@ help: ## this list
 build: ## all programs, for debugging
 	cargo build --workspace --bins
 
-demo: ## one agent, two Envoys it tells apart, mutual TLS, renewals in front of you (under 3 minutes)
+demo: ## one agent, two Envoys and three proxies, mutual TLS, policies, renewals in front of you (under 3 minutes)
 	@SIGNET_PEERS=required scripts/with-envoy.sh true || \
 	  { echo 'demo: it needs a real Envoy, which could not be set up (see above)' >&2; exit 1; }
 	cargo build --workspace --bins

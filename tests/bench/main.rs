@@ -15,6 +15,7 @@ mod issuance;
 mod node;
 mod parts;
 mod process;
+mod proxies;
 mod report;
 
 use std::time::Duration;
@@ -42,7 +43,7 @@ const HERD: usize = 10_000;
 const HERD_CONNECTIONS: usize = 200;
 
 /// The parts that can be asked for by name; all of them are run when none is.
-const SECTIONS: [&str; 6] = ["parts", "issuing", "nodes", "agent", "node", "herd"];
+const SECTIONS: [&str; 7] = ["parts", "issuing", "nodes", "agent", "node", "herd", "proxies"];
 
 fn main() {
     signet_tests::init();
@@ -73,6 +74,11 @@ fn main() {
     if wanted("nodes") {
         let pinned = process::stay_on(1);
         runtime().block_on(impersonation::measure(pinned, &mut rows));
+        process::roam();
+    }
+    if wanted("proxies") {
+        let pinned = process::stay_on(1);
+        runtime().block_on(proxies::measure(pinned, &mut rows));
         process::roam();
     }
     if wanted("agent") {

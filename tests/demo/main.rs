@@ -1,5 +1,5 @@
-//! `make demo`: one node, one agent, two real Envoys that it tells apart, mutual TLS between them, and
-//! certificates that renew while traffic flows. Each step says in a line what it does; a step that does
+//! `make demo`: one node, one agent, two real Envoys that it tells apart, mutual TLS between them, three
+//! proxies of ours with policies that come and go, and certificates that renew while traffic flows. Each step says in a line what it does; a step that does
 //! not hold ends it with exit code 1.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a demo talks")]
 #![allow(
@@ -9,6 +9,7 @@
 )]
 
 mod node;
+mod policy;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use node::{Copies, Identity, Watched};
+use policy::{Programs, Shop};
 use signet_runtime::shutdown::signalled;
 use signet_tests::agent::Agent;
 use signet_tests::cli::signet;
@@ -85,9 +87,11 @@ async fn story() {
     );
     say(
         3,
-        "one agent for the node: it gets an SVID for each of three accounts that have a pod there",
+        "one agent for the node: it gets an SVID for each of six accounts that have a pod there",
     );
     let copies = Copies::new();
+    let built = program("signet-proxy");
+    let proxy = async |name| copies.of(&built, name).await;
     let identities = [
         identity(
             "frontend",
@@ -100,9 +104,12 @@ async fn story() {
             copies.of(&envoy, "envoy-backend").await,
         ),
         identity("tools", ("tools", "cli"), program("signet")),
+        identity("shop", ("shop", "web"), proxy("proxy-shop").await),
+        identity("intruder", ("other", "web"), proxy("proxy-other").await),
+        identity("orders", ("orders", "api"), proxy("proxy-orders").await),
     ];
     let agent = node::start(&cluster, &ca, TTL, &identities).await;
-    let [frontend, backend, _] = &identities;
+    let [frontend, backend, _, shop, intruder, orders] = &identities;
     say(
         4,
         "two real Envoys on the agent's one socket: the kernel says which program asks, each gets its own",
@@ -132,13 +139,40 @@ async fn story() {
     load.more(u64::from(REQUESTS_PER_SECOND)).await;
     say(
         7,
-        "SVIDs live one minute here (24 hours by default), so that renewals happen in front of you",
+        "three signet-proxy on the same socket: one before an application, two for those who call it",
     );
-    let mut watched = [Watched::new(frontend), Watched::new(backend)];
+    let programs = Programs {
+        frontend: shop.executable.clone(),
+        intruder: intruder.executable.clone(),
+        backend: orders.executable.clone(),
+    };
+    let mesh = Shop::start(&agent, programs).await;
+    say(8, "mutual TLS: who may connect at all");
+    mesh.mutual_tls().await;
+    say(9, "authorization: who may do what");
+    mesh.authorization().await;
+    say(10, "tokens: for whom a request is made");
+    mesh.tokens().await;
+    say(11, "policies deleted: access returns");
+    mesh.deleted().await;
+    say(
+        12,
+        "SVIDs live one minute here (24 hours by default), so that renewals happen under all of it, in front of you",
+    );
+    let through_proxies = mesh.load(REQUESTS_PER_SECOND);
+    let mut watched = [frontend, backend, shop, orders].map(Watched::new);
     renewals(&mut watched, &agent, &load, began).await;
     load.more(u64::from(REQUESTS_PER_SECOND)).await;
+    let proxied = through_proxies.stop().await;
+    assert_eq!(proxied.failures, 0, "requests failed: {:?}", proxied.words);
     let traffic = load.stop().await;
     close(&watched, &traffic, &[&server, &client]).await;
+    println!(
+        "requests through our proxies      {}, failures {}",
+        proxied.requests, proxied.failures
+    );
+    println!();
+    println!("Try `signet dev` next: the same system, yours to poke at.");
 }
 
 fn identity(
@@ -282,12 +316,10 @@ async fn close(workloads: &[Watched], traffic: &Report, envoys: &[&Envoy]) {
         "the backend saw {:?}",
         traffic.peers
     );
-    println!();
-    println!("Try `signet dev` next: the same system, yours to poke at.");
 }
 
 fn say(step: u32, what: &str) {
-    println!("{step}/7   {what}");
+    println!("{step:>2}/12 {what}");
 }
 
 fn short(serial: &str) -> &str {

@@ -8,6 +8,7 @@
 //! | [`admin`], [`metrics`], [`http`] | what they say of themselves |
 //! | [`client`], [`csrs`], [`plugged`], [`openssl`] | a CA client that can misbehave, and what it sends |
 //! | [`sds`], [`envoy`], [`mesh`], [`tls`], [`load`] | the real peer, what it serves, and traffic through it |
+//! | [`app`] | an application that speaks HTTP |
 //! | [`nodes`] | node agents, and what they ask for |
 //! | [`node`], [`guest`] | a node with an agent that attests pods, and processes in these pods |
 //! | [`follower`], [`churn`] | a workload that notes what it must never be told, and pods that come and go |
@@ -26,6 +27,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod app;
 pub mod ca;
 pub mod churn;
 pub mod cli;
@@ -34,6 +36,7 @@ pub mod cluster;
 pub mod csrs;
 pub mod dev;
 pub mod dir;
+pub mod echo;
 pub mod envoy;
 pub mod follower;
 pub mod guest;
@@ -50,6 +53,7 @@ pub mod openssl;
 pub mod peers;
 pub mod plugged;
 pub mod process;
+pub mod proxy;
 pub mod sds;
 pub mod spiffe;
 pub mod strace;

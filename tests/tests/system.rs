@@ -33,6 +33,13 @@ mod system {
     mod node_agent;
     mod node_faults;
     mod policy_envoy;
+    mod policy_source;
+    mod proxy_capture;
+    mod proxy_http;
+    mod proxy_jwt;
+    mod proxy_life;
+    mod proxy_policies;
+    mod proxy_tls;
     mod spiffe_clients;
     mod workload_api;
 }

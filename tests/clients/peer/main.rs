@@ -7,6 +7,7 @@
 //! | `connect SOCKET…` | connects to each, says so, and does nothing more |
 //! | `fetch SOCKET NAME GO` | waits for the file GO, asks for a secret over SDS, says whose it is or the status |
 //! | `hold SOCKET NAME GO` | as `fetch`, keeps the stream, passes the connection on to an `idle` process, and says so; says how the stream ends |
+//! | `judge SOCKET` | binds it, takes a handle on whoever connects as the agent would, and says what came of it |
 //! | `lend` | connects to the sockets that stdin, a socket itself, names, and hands the connections over |
 //! | `probe DIR` | speaks HTTP to every socket in DIR, and in directories a guest might look for; says what answered |
 //! | `recycle DIR` | inside a process namespace of its own: gives a peer's number to another process, after a handle was taken and before |
@@ -57,6 +58,7 @@ fn main() {
                 wait_for(Path::new(go)).await;
                 hold(Path::new(socket), name).await;
             }
+            ["judge", socket] => say(&judge(Path::new(socket)).await),
             ["probe", dir] => say(&probe(Path::new(dir))),
             ["recycle", dir] => say(&recycle(Path::new(dir)).await),
             _ => say(&json!({"error": "no such command"})),
@@ -185,6 +187,16 @@ fn answers(path: &Path) -> bool {
     stream.read_exact(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.1 200")
 }
 
+/// What the kernel says of the first to connect, as seen from here.
+async fn judge(socket: &Path) -> Value {
+    let listener = UnixListener::bind(socket).unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    json!({
+        "number": stream.peer_cred().unwrap().pid(),
+        "refused": Peer::of(&stream, Path::new("/proc")).err().as_ref().map(PeerError::outcome),
+    })
+}
+
 /// Takes a handle on a peer, ends it, and makes another process under its number.
 async fn recycle(dir: &Path) -> Value {
     let socket = dir.join("recycle.sock");
@@ -233,6 +245,7 @@ fn rule() -> UnixRule {
         gid: None,
         executable: None,
         hint: None,
+        labels: std::collections::BTreeMap::default(),
     }
 }
 

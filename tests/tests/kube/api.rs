@@ -4,6 +4,7 @@ mod agent_pods;
 mod dry_run;
 mod end_to_end;
 mod node_rule;
+mod policies;
 mod rbac;
 mod reviews;
 mod roots;

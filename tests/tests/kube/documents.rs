@@ -25,8 +25,10 @@ fn documents() -> Vec<PathBuf> {
     own.into_iter().chain(below).collect()
 }
 
-/// The anchors of a document's headings, as GitHub makes them.
+/// The anchors of a document: of its headings, as GitHub makes them, and those written out in tables.
 pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
+    let written = text.split("<a id=\"").skip(1);
+    let written = written.filter_map(|rest| rest.split('"').next().map(str::to_owned));
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings
         .map(|line| {
@@ -36,6 +38,7 @@ pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
                 .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
+        .chain(written)
         .collect()
 }
 
@@ -100,7 +103,7 @@ fn flat(values: &Value) -> Map<String, Value> {
     let mut keys = Map::new();
     for (key, value) in values.as_object().unwrap() {
         match value {
-            Value::Object(_) if key != "extra_dns_names" => {
+            Value::Object(_) if !["extra_dns_names", "labels"].contains(&key.as_str()) => {
                 keys.extend(
                     flat(value)
                         .into_iter()
@@ -116,7 +119,7 @@ fn flat(values: &Value) -> Map<String, Value> {
 #[test]
 fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
     let document = text("docs/configuration.md");
-    let full: [(&str, &str, &[&str]); 2] = [
+    let full: [(&str, &str, &[&str]); 3] = [
         (
             "signet-ca",
             "state_secret: a/b\n",
@@ -135,6 +138,20 @@ fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
                 "output: {directory: /o, signal: {pid_file: /p, name: SIGHUP}}\n",
                 "attestor: unix\nworkloads: [{service_account: a/b, uid: 1}]\n",
                 "attestor: kubernetes\nnode_name: n\npod_uid: u\nkubeconfig: /k\n",
+                "attestor: kubernetes\nnode_name: n\npolicies: {source: kubernetes}\n",
+                "attestor: unix\nworkloads: [{service_account: a/b, uid: 1}]\n\
+                 policies: {source: directory, directory: /d}\n",
+            ],
+        ),
+        (
+            "signet-proxy",
+            "policies: agent\n",
+            &[
+                "policies: {directory: /p, namespace: a, labels: {app: b}}\n\
+                 workload: {name: w, namespace: n, service: s, app: a, version: v, cluster: c}\n",
+                "policies: agent\ncapture: {inbound: '[::1]:1', outbound: '[::1]:2', http_ports: [80], \
+                 terminate_ports: [81]}\n",
+                "policies: agent\njwt: {ca_file: /c}\nlimits: {http: {total: 1m, body_bytes: 1}}\n",
             ],
         ),
     ];
@@ -209,7 +226,8 @@ fn every_outcome_of_the_ca_is_spelled_out() {
     for (file, begins) in [
         ("ca-server/src/metrics.rs", "fn start_at_zero("),
         ("ca-server/src/metrics/trust.rs", "fn start_at_zero("),
-        ("ca-server/src/service.rs", "fn as_str("),
+        ("ca-server/src/service/refusal.rs", "fn as_str("),
+        ("ca-server/src/bundle_service/followers.rs", "fn as_str("),
         ("ca-server/src/jwt_service.rs", "fn as_str("),
         ("ca-server/src/jwt_rotation.rs", "fn as_str("),
         ("ca-server/src/federation/poll.rs", "fn as_str("),
@@ -219,6 +237,10 @@ fn every_outcome_of_the_ca_is_spelled_out() {
         ("ca-server/src/listener.rs", "async fn handshake("),
         ("ca-server/src/listener.rs", "fn tls_reason("),
         ("policy/src/issuance.rs", "fn as_str("),
+        ("proxy/src/access_log/reason.rs", "impl Reason {"),
+        ("proxy/src/access_log/reason.rs", "impl Tls {"),
+        ("proxy/src/access_log/reason.rs", "impl Policy {"),
+        ("proxy/src/access_log/reason.rs", "impl Upstream {"),
     ] {
         let code = text(file);
         let (_, rest) = code
@@ -248,8 +270,8 @@ fn every_field_of_a_log_event_is_in_the_list() {
         .iter()
         .map(|c| c[0].trim_matches('`').to_owned())
         .collect();
-    let sources =
-        ["ca-server/src", "agent/src", "runtime/src"].map(|folder| files_below(&repository().join(folder)));
+    let sources = ["ca-server/src", "agent/src", "proxy/src", "runtime/src"]
+        .map(|folder| files_below(&repository().join(folder)));
     for file in sources.iter().flatten() {
         let code = std::fs::read_to_string(file).unwrap();
         for level in ["error", "warn", "info", "debug"] {

@@ -118,7 +118,7 @@ fn every_image_starts_from_nothing_and_holds_the_command_line_tool() {
 
 #[test]
 fn the_programs_are_static() {
-    for name in ["signet", "signet-ca", "signet-agent"] {
+    for name in ["signet", "signet-ca", "signet-agent", "signet-proxy"] {
         let file = std::fs::read(program(name)).unwrap();
         assert_eq!(
             needs(&file),

@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::storage::v1::CSIDriver;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -35,6 +36,9 @@ fn every_manifest_comes_out_of_its_type_as_it_went_in() {
             ("apps/v1", "Deployment") => through::<Deployment>(&manifest),
             ("apps/v1", "DaemonSet") => through::<DaemonSet>(&manifest),
             ("storage.k8s.io/v1", "CSIDriver") => through::<CSIDriver>(&manifest),
+            ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
+                through::<CustomResourceDefinition>(&manifest)
+            }
             ("policy/v1", "PodDisruptionBudget") => through::<PodDisruptionBudget>(&manifest),
             ("networking.k8s.io/v1", "NetworkPolicy") => through::<NetworkPolicy>(&manifest),
             ("rbac.authorization.k8s.io/v1", "ClusterRole") => through::<ClusterRole>(&manifest),
@@ -167,6 +171,63 @@ fn the_parts_of_the_ca_refer_to_each_other() {
             service.object["spec"]["ports"][index]["targetPort"],
             container["ports"][index]["name"]
         );
+    }
+}
+
+/// The lines that the folder's own comment shows.
+fn shown_for_federation() -> Value {
+    let comment = text("deploy/ca-federation/kustomization.yaml");
+    let lines = comment.lines().filter_map(|line| line.strip_prefix("#   "));
+    yaml(&lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn the_ports_for_other_trust_domains_are_those_of_the_configuration_shown_beside_them() {
+    let shown = shown_for_federation();
+    let dir = Dir::new();
+    let mut config = shown.clone();
+    config["state_secret"] = json!("a/b");
+    let file = dir.write("ca.yaml", config.to_string());
+    let checked = Command::new(program("signet-ca"))
+        .args(["check-config", "--config"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    let port = |address: &Value| address.as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    let listened = [
+        port(&shown["bundle_endpoint"]["listen"]),
+        port(&shown["oidc_listen"]),
+    ];
+    let all = of("deploy/ca-federation");
+    let object = |kind: &str| &all.iter().find(|m| m.kind() == kind).unwrap().object;
+    let ports = |list: &Value, key: &str| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|port| port[key].to_string()).collect()
+    };
+    let (service, policy) = (object("Service"), object("NetworkPolicy"));
+    assert_eq!(ports(&service["spec"]["ports"], "targetPort"), listened);
+    let opened = policy["spec"]["ingress"].as_array().unwrap().iter();
+    let opened: Vec<String> = opened.flat_map(|rule| ports(&rule["ports"], "port")).collect();
+    assert_eq!(opened, listened);
+    let pod = deployment("deploy/ca").object["spec"]["template"].clone();
+    for selector in [
+        &service["spec"]["selector"],
+        &policy["spec"]["podSelector"]["matchLabels"],
+    ] {
+        let selector = selector.as_object().unwrap();
+        assert!(
+            selector
+                .iter()
+                .all(|(key, value)| pod["metadata"]["labels"][key] == *value)
+        );
+    }
+    for manifest in &all {
+        assert_eq!(manifest.object["metadata"]["namespace"], "signet-system");
     }
 }
 
@@ -316,7 +377,7 @@ fn the_node_agent_has_what_attestation_needs_and_nothing_else() {
     assert_eq!(printed["socket"], format!("{directory}/agent.sock"));
     assert!(!printed["admin_socket"].as_str().unwrap().starts_with(directory));
     assert_eq!(printed["attestor"], "kubernetes");
-    // Its token is the CA's alone, and its rights are to follow pods.
+    // Its token is the CA's alone, and its rights are to follow pods and policies.
     let named = |name: &str| volumes(pod).into_iter().find(|v| v["name"] == name).unwrap();
     let token = named("token")["projected"]["sources"][0]["serviceAccountToken"].clone();
     let ca = self::printed("signet-ca", "state_secret: a/b\n");
@@ -331,7 +392,16 @@ fn the_node_agent_has_what_attestation_needs_and_nothing_else() {
         format!("{}/root-cert.pem", mounted(agent, "roots"))
     );
     let role = all.iter().find(|m| m.kind() == "ClusterRole").unwrap();
-    let only = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]);
+    let policies = [
+        "authorizationpolicies",
+        "peerauthentications",
+        "requestauthentications",
+    ];
+    let only = json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": ["security.istio.io"], "resources": policies, "verbs": ["list", "watch"]},
+    ]);
+    assert_eq!(printed["policies"]["source"], "kubernetes");
     assert_eq!(role.object["rules"], only);
     // The pod's facts come from the downward API, under the names the program reads.
     let env: Vec<(&Value, &Value)> = agent["env"]

@@ -43,11 +43,17 @@ impl Metric {
 }
 
 /// The files that register, the prefix of what they do, and the struct that holds it.
-const SOURCES: [(&str, &str, &str); 4] = [
+const SOURCES: [(&str, &str, &str); 10] = [
     ("ca-server/src/metrics.rs", "signet_ca", "Metrics"),
     ("ca-server/src/metrics/pods.rs", "signet_ca", "PodMetrics"),
     ("ca-server/src/metrics/trust.rs", "signet_ca", "TrustMetrics"),
     ("agent/src/metrics.rs", "signet_agent", "Metrics"),
+    ("proxy/src/metrics.rs", "", "Metrics"),
+    ("proxy/src/metrics/tcp.rs", "", "TcpMetrics"),
+    ("proxy/src/policy_source/metrics.rs", "", "PolicyMetrics"),
+    ("proxy/src/http/metrics.rs", "", "HttpMetrics"),
+    ("proxy/src/jwt.rs", "", "TokenMetrics"),
+    ("proxy/src/ext_authz.rs", "", "AskMetrics"),
 ];
 
 /// Every metric of both binaries.
@@ -72,17 +78,23 @@ fn of(file: &str, prefix: &str, holder: &str) -> Vec<Metric> {
             .next()?;
         Some((name, field))
     });
+    let body = source.split(&format!("pub struct {holder} {{")).nth(1);
+    let body = body.unwrap().split("\n}").next().unwrap();
     let registered: Vec<Metric> = calls
         .chain(rows)
         .map(|(name, field)| Metric {
-            name: format!("{prefix}_{name}"),
-            kind: kind(&source, field),
+            name: if prefix.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{prefix}_{name}")
+            },
+            kind: kind(body, field),
         })
         .collect();
-    let body = source.split(&format!("pub struct {holder} {{")).nth(1);
-    let body = body.unwrap().split("\n}").next().unwrap();
-    // A group of metrics has its own file.
-    let single = |line: &&str| line.trim_start().starts_with("pub ") && !line.ends_with("Metrics,");
+    let single = |line: &&str| {
+        let kinds = ["Counter", "Gauge", "Histogram", "Family<", "Outcomes", "Reasons"];
+        !line.trim_start().starts_with("//") && kinds.iter().any(|kind| line.contains(kind))
+    };
     let fields = body.lines().filter(single).count();
     assert_eq!(
         registered.len(),
@@ -92,12 +104,13 @@ fn of(file: &str, prefix: &str, holder: &str) -> Vec<Metric> {
     registered
 }
 
-fn kind(source: &str, field: &str) -> Kind {
-    let declared = source
-        .split(&format!("pub {field}: "))
-        .nth(1)
+fn kind(body: &str, field: &str) -> Kind {
+    let mut lines = body
+        .lines()
+        .map(|line| line.trim_start().trim_start_matches("pub "));
+    let declared = lines
+        .find(|line| line.starts_with(&format!("{field}: ")))
         .unwrap_or_else(|| panic!("no field {field}"));
-    let declared = declared.lines().next().unwrap();
     match declared {
         _ if declared.contains("Histogram") => Kind::Histogram,
         _ if declared.contains("Gauge") => Kind::Gauge,
@@ -109,7 +122,7 @@ fn kind(source: &str, field: &str) -> Kind {
 pub(crate) fn mentioned(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let ours = words.filter(|word| {
-        ["signet_ca_", "signet_agent_"]
+        ["signet_ca_", "signet_agent_", "signet_proxy_"]
             .iter()
             .any(|prefix| word.len() > prefix.len() && word.starts_with(prefix))
     });

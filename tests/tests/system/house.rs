@@ -57,6 +57,7 @@ fn crates_import_only_what_the_house_allows() {
         ("signet-runtime", vec![]),
         ("signet-ca", ALL.to_vec()),
         ("signet-agent", ALL.to_vec()),
+        ("signet-proxy", ALL.to_vec()),
         ("signet-cli", [ALL, &["signet-devcluster"]].concat()),
         ("signet-devcluster", vec![]),
     ]);
@@ -95,7 +96,7 @@ fn crates_import_only_what_the_house_allows() {
 fn no_server_links_the_test_cluster_even_by_a_detour() {
     let metadata = metadata();
     let found = arrows(&metadata, false);
-    for server in ["signet-ca", "signet-agent"] {
+    for server in ["signet-ca", "signet-agent", "signet-proxy"] {
         let (mut open, mut seen) = (vec![server.to_owned()], BTreeSet::new());
         while let Some(next) = open.pop() {
             if seen.insert(next.clone()) {

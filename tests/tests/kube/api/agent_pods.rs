@@ -1,14 +1,16 @@
 //! The agent's watch of pods at a real API server, with the rights of `deploy/agent-node`: they are
 //! enough, and each of them is needed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use signet_agent::attest::Wanted;
 use signet_agent::attest::pods::Reader;
-use signet_agent::attest::pods::watch::{Parts, PodWatch, client};
+use signet_agent::attest::pods::api::watch_client;
+use signet_agent::attest::pods::watch::{Parts, PodWatch};
 use signet_agent::metrics::{Metrics, Reason};
 use signet_runtime::SystemClock;
 use signet_tests::dir::Dir;
@@ -37,33 +39,47 @@ impl Drop for Agent {
     }
 }
 
+/// Installs the deployed account and rights as `name`, the rules as `change` would have them; answers a
+/// kubeconfig of that account.
+pub(super) async fn install(
+    server: &ApiServer,
+    name: &str,
+    change: impl Fn(&mut Vec<Value>),
+) -> (Dir, PathBuf) {
+    let admin = server.admin().await;
+    for manifest in of("deploy/agent-node")
+        .iter()
+        .filter(|m| NEEDED.contains(&m.kind()))
+    {
+        let mut object = yaml(&manifest.text.replace("signet-node", name));
+        if manifest.kind().starts_with("ClusterRole") {
+            object["metadata"]["name"] = json!(name);
+        }
+        if manifest.kind() == "ClusterRoleBinding" {
+            object["roleRef"]["name"] = json!(name);
+        }
+        if manifest.kind() == "ClusterRole" {
+            change(object["rules"].as_array_mut().unwrap());
+        }
+        create(&admin, &object).await;
+    }
+    let dir = Dir::new();
+    let token = token(&admin, name, "signet-agent", &[], None).await;
+    let kubeconfig = dir.write_secret("kubeconfig", server.kubeconfig(&token));
+    (dir, kubeconfig)
+}
+
 impl Agent {
     /// Installs the deployed account and rights as `name`, without the verb `missing`, and watches with them.
     async fn start(server: &ApiServer, name: &str, missing: Option<&str>, node: &str) -> Self {
-        let admin = server.admin().await;
-        for manifest in of("deploy/agent-node")
-            .iter()
-            .filter(|m| NEEDED.contains(&m.kind()))
-        {
-            let mut object = yaml(&manifest.text.replace("signet-node", name));
-            if manifest.kind().starts_with("ClusterRole") {
-                object["metadata"]["name"] = json!(name);
-            }
-            if manifest.kind() == "ClusterRoleBinding" {
-                object["roleRef"]["name"] = json!(name);
-            }
-            if manifest.kind() == "ClusterRole" {
-                let verbs = object["rules"][0]["verbs"].as_array_mut().unwrap();
-                verbs.retain(|verb| missing.is_none_or(|missing| verb != missing));
-            }
-            create(&admin, &object).await;
-        }
-        let dir = Dir::new();
-        let token = token(&admin, name, "signet-agent", &[], None).await;
-        let kubeconfig = dir.write_secret("kubeconfig", server.kubeconfig(&token));
+        let (dir, kubeconfig) = install(server, name, |rules| {
+            let verbs = rules[0]["verbs"].as_array_mut().unwrap();
+            verbs.retain(|verb| missing.is_none_or(|missing| verb != missing));
+        })
+        .await;
         let metrics = Metrics::default();
         let (watch, pods, wanted) = PodWatch::new(Parts {
-            client: client(Some(&kubeconfig)).await.unwrap(),
+            client: watch_client(Some(&kubeconfig)).await.unwrap(),
             node: node.into(),
             own: None,
             domain: "cluster.local".parse().unwrap(),

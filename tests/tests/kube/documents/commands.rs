@@ -95,7 +95,7 @@ fn known(place: &str, words: &[String]) {
                 panic!("{place}\n{refused}");
             }
         }
-        server @ ("signet-ca" | "signet-agent") => {
+        server @ ("signet-ca" | "signet-agent" | "signet-proxy") => {
             let verb = words.get(1).copied().unwrap_or("run");
             let help = Command::new(program(server))
                 .args([verb, "--help"])

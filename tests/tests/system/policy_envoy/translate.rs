@@ -81,10 +81,10 @@ fn policy(rule: &Rule) -> Value {
             }
         };
         if !values.is_empty() {
-            into.push(any_of(or, values.iter().map(one).collect()));
+            into.push(any_of(or, &values.iter().map(one).collect::<Vec<_>>()));
         }
         if !not.is_empty() {
-            into.push(json!({negation: any_of(or, not.iter().map(one).collect())}));
+            into.push(json!({negation: any_of(or, &not.iter().map(one).collect::<Vec<_>>())}));
         }
     }
     let all = |name: &str, inner: &str, parts: Vec<Value>| match parts.len() {
@@ -113,17 +113,17 @@ fn entries(
             .iter()
             .map(|(field, values)| match plain(field) {
                 Some(plain) => {
-                    json!({negation: any_of(or, values.iter().map(|value| one(plain, value)).collect())})
+                    json!({negation: any_of(or, &values.iter().map(|value| one(plain, value)).collect::<Vec<_>>())})
                 }
-                None => any_of(or, values.iter().map(|value| one(field, value)).collect()),
+                None => any_of(or, &values.iter().map(|value| one(field, value)).collect::<Vec<_>>()),
             })
             .collect();
         json!({and: {inner(and): parts}})
     });
-    vec![any_of(or, each.collect())]
+    vec![any_of(or, &each.collect::<Vec<_>>())]
 }
 
-fn any_of(or: &str, parts: Vec<Value>) -> Value {
+fn any_of(or: &str, parts: &[Value]) -> Value {
     json!({or: {inner(or): parts}})
 }
 
