@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::url::{EndpointUrl, UrlFault};
+use super::url::{EndpointFault, EndpointUrl};
 
 /// Largest bundle fetched, in bytes. All of them together fit into one message to an agent.
 pub const MAX_BODY_BYTES: usize = 96 * 1024;
@@ -56,7 +56,7 @@ pub enum FetchError {
     Status(StatusCode),
     /// It leads somewhere that is no endpoint.
     #[error("the endpoint redirects to something that {0}")]
-    Redirect(UrlFault),
+    Redirect(EndpointFault),
     /// It leads on and on.
     #[error("the endpoint redirects more than {MAX_REDIRECTS} times")]
     Redirects,

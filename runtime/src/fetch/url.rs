@@ -111,18 +111,7 @@ impl WebUrl {
     /// # Errors
     /// A [`UrlFault`].
     pub fn redirected(&self, location: &str) -> Result<Self, UrlFault> {
-        let scheme = if self.https { "https" } else { "http" };
-        let path = self.uri.path();
-        let directory = path.rfind('/').and_then(|end| path.get(..=end)).unwrap_or("/");
-        let to: Self = if location.starts_with("//") {
-            format!("{scheme}:{location}").parse()?
-        } else if location.starts_with('/') {
-            format!("{scheme}://{}{location}", self.authority()).parse()?
-        } else if location.contains("://") {
-            location.parse()?
-        } else {
-            format!("{scheme}://{}{directory}{location}", self.authority()).parse()?
-        };
+        let to = self.joined(location)?;
         if self.https && !to.https {
             return Err(UrlFault::Downgrade);
         }
@@ -131,6 +120,26 @@ impl WebUrl {
             return Err(UrlFault::OtherHost);
         }
         Ok(to)
+    }
+
+    /// The URL that `location` means on a page of this one (RFC 3986 §5.2, without dot segments), wherever it is.
+    ///
+    /// # Errors
+    /// A [`UrlFault`].
+    pub fn joined(&self, location: &str) -> Result<Self, UrlFault> {
+        let scheme = if self.https { "https" } else { "http" };
+        if location.starts_with("//") {
+            return format!("{scheme}:{location}").parse();
+        }
+        if location.starts_with('/') {
+            return format!("{scheme}://{}{location}", self.authority()).parse();
+        }
+        if location.contains("://") {
+            return location.parse();
+        }
+        let path = self.uri.path();
+        let directory = path.rfind('/').and_then(|end| path.get(..=end)).unwrap_or("/");
+        format!("{scheme}://{}{directory}{location}", self.authority()).parse()
     }
 }
 

@@ -6,6 +6,7 @@ use axum::routing::get;
 use signet_certs::tls::{IdentitySource, public_server_config, web_client_config, web_identity, web_roots};
 use signet_runtime::Clock;
 use signet_runtime::clock::{SystemClock, TlsTime};
+use signet_runtime::fetch::UrlFault;
 use signet_runtime::shutdown::Tasks;
 
 use crate::metrics::Metrics;
@@ -70,8 +71,8 @@ async fn redirects_of_every_kind_are_followed_to_endpoints_only() {
         assert_eq!(fetch(&url, client).await.unwrap(), "found", "{code}");
     }
     for (location, fault) in [
-        ("http://127.0.0.1/", UrlFault::Scheme),
-        ("https://u@127.0.0.1/", UrlFault::Userinfo),
+        ("http://127.0.0.1/", EndpointFault::Scheme),
+        ("https://u@127.0.0.1/", UrlFault::Userinfo.into()),
     ] {
         let (url, client, _tasks) = endpoint(to(StatusCode::FOUND, location)).await;
         let refused = fetch(&url, client).await.unwrap_err();
