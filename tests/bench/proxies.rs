@@ -36,6 +36,8 @@ const CONNECTIONS: usize = 32;
 const RATE: f64 = 1_000.0;
 /// Connections that lie idle.
 const IDLE: usize = 1_000;
+/// Connections count as idle after this.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Bytes of the bulk transfer.
 const BULK: u64 = 512 * 1024 * 1024;
 
@@ -134,6 +136,7 @@ async fn figures(pair: &Pair, presented: &Arc<Presented>, direct: Latency) -> Fi
         ..Figures::default()
     };
     let held = load::idle(&pair.inbound, presented, IDLE).await;
+    tokio::time::sleep(SETTLE).await;
     figures.per_connection = (resident(pair.back) - figures.idle) * 1024.0 / as_f64(IDLE as u64);
     drop(held);
     figures.http1 = requests(pair, &pair.http1).await;

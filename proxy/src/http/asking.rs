@@ -80,9 +80,6 @@ pub async fn tokens(
     ticket: &mut Ticket,
 ) -> Result<Option<Arc<RequestIdentity>>, Refusal> {
     let rules = &enforced.in_force.tokens;
-    if rules.is_empty() {
-        return Ok(None);
-    }
     let shared = &account.shared;
     let judged = shared
         .tokens

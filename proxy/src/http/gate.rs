@@ -152,6 +152,15 @@ impl Gate {
         }
     }
 
+    /// When it will have been idle for `wait`; nothing while anything is under way.
+    #[must_use]
+    pub fn quiet(&self, wait: Duration) -> Option<Instant> {
+        let idle = self.phase.load(Ordering::Relaxed) == Phase::Idle as u8;
+        let blocked = self.blocked.load(Ordering::Relaxed) > 0;
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        (idle && !blocked).then(|| self.started + since + wait)
+    }
+
     /// What took too long, if anything did.
     #[must_use]
     pub fn overdue(&self, limits: &HttpLimits) -> Option<Overdue> {

@@ -6,6 +6,7 @@ use http::request;
 use signet_policy::program::Shadow;
 use signet_policy::{Denial, Gate, Request, RequestIdentity};
 
+use super::asking;
 use super::headers::Seen;
 use super::refusal::Refusal;
 use super::target;
@@ -57,9 +58,14 @@ pub async fn judge(
     }) {
         Gate::Open(cleared) => cleared,
         Gate::Shut(denial) => return Err(denied(&denial)),
-        Gate::Ask(question) => super::asking::ask(account, question, head, &mut later).await?,
+        // What few requests need lies apart: the rest of this is part of every connection's memory.
+        Gate::Ask(question) => Box::pin(asking::ask(account, question, head, &mut later)).await?,
     };
-    let identity = super::asking::tokens(account, &enforced, head, ticket).await?;
+    let identity = if enforced.in_force.tokens.is_empty() {
+        None
+    } else {
+        Box::pin(asking::tokens(account, &enforced, head, ticket)).await?
+    };
     let token = identity.as_deref();
     let facts = account.accepted.facts();
     let verdict = with_request(head, token, |request| {

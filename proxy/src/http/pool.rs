@@ -239,13 +239,22 @@ impl Pool {
                 }
             }
         }
-        let dialed = dial(shared, &self.upstream).await?;
-        let lease = Lease::begin(self, dialed, place, &shared.config.limits.http, shared).await?;
+        // Few requests dial; what that needs is not part of every connection's memory.
+        let lease = Box::pin(self.dialed(shared, place)).await?;
         match lease.send(request, false).await {
             Sent::Answered(answer) => Ok(*answer),
             Sent::Failed(failure) => Err(failure),
             Sent::Untouched(_) => Err(SendFailure::Closed(self.named())),
         }
+    }
+
+    async fn dialed(
+        self: &Arc<Self>,
+        shared: &Shared,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Lease, SendFailure> {
+        let dialed = dial(shared, &self.upstream).await?;
+        Lease::begin(self, dialed, place, &shared.config.limits.http, shared).await
     }
 
     /// Sends a request by HTTP/2 and waits for the head of its answer.

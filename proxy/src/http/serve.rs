@@ -12,7 +12,7 @@ use http::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFuture;
 
@@ -44,6 +44,10 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
 /// The end of an SVID is by the wall clock, which may be set: it is looked at again at least this often.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
+/// A connection that is idle for so long gives back what a parser of HTTP needs: memory is for those who speak.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+/// As much of the next request is read before there is a parser again.
+const FIRST_BYTES: usize = 64;
 /// A last word to a client that is not listening is not waited for longer.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -54,6 +58,8 @@ enum Cut {
     Overdue(Overdue),
     /// Because hyper gave it up.
     Broken,
+    /// It is idle, and may be parked.
+    Quiet,
 }
 
 /// With hyper's word, where it had one.
@@ -88,7 +94,14 @@ where
     if http2 {
         serve_http2(exchange, stream, prefix).await;
     } else {
-        serve_http1(exchange, stream, prefix).await;
+        let mut next = Some((stream, prefix));
+        while let Some((stream, prefix)) = next {
+            next = serve_http1(Arc::clone(&exchange), stream, prefix).await;
+            if let Some((stream, read)) = next.take_if(|(_, read)| read.is_empty()) {
+                drop(read);
+                next = parked(&account, stream).await;
+            }
+        }
     }
 }
 
@@ -111,7 +124,35 @@ async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, prefix: &mut Vec<u8>) -> st
     }
 }
 
-async fn serve_http1<S>(exchange: Arc<Exchange>, stream: S, prefix: Vec<u8>)
+/// Waits for the first bytes of the next request. Nothing when there will be none, or it has waited long enough.
+async fn parked<S>(account: &Account, mut stream: S) -> Option<(S, Vec<u8>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = &account.shared.config.limits.http;
+    let mut watch = Watch::new(account, limits, false);
+    let mut first = [0; FIRST_BYTES];
+    let read = poll_fn(|cx| {
+        let mut room = ReadBuf::new(&mut first);
+        if let Poll::Ready(read) = Pin::new(&mut stream).poll_read(cx, &mut room) {
+            return Poll::Ready(read.ok().map(|()| room.filled().len()));
+        }
+        watch.poll(cx, account, limits).map(|_| None)
+    })
+    .await;
+    match read {
+        Some(read) if read > 0 => Some((stream, first.get(..read).unwrap_or_default().to_vec())),
+        _ => {
+            // Nothing was under way: there is nothing to say but goodbye.
+            let _ = tokio::time::timeout(LAST_WORD, stream.shutdown()).await;
+            None
+        }
+    }
+}
+
+/// Serves until the connection ends, or is idle: then with the bytes that were read and not yet served, of which
+/// there are none as a rule.
+async fn serve_http1<S>(exchange: Arc<Exchange>, stream: S, prefix: Vec<u8>) -> Option<(S, Vec<u8>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -135,13 +176,16 @@ where
     let mut connection = builder
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let done = drive(&account, Pin::new(&mut connection), |connection| {
+    let watch = Watch::new(&account, limits, true);
+    let done = drive(&account, watch, Pin::new(&mut connection), |connection| {
         connection.graceful_shutdown()
     })
     .await;
-    let Err(cut) = done else {
-        return;
-    };
+    let cut = done.err()?;
+    if cut.0 == Cut::Quiet {
+        let parts = connection.into_parts()?;
+        return Some((parts.io.into_inner().into_inner(), parts.read_buf.to_vec()));
+    }
     let (reason, detail, status) = fate(&account, &cut);
     if !account.gate.is_busy()
         && let Some(status) = status
@@ -152,6 +196,7 @@ where
     if let Some(reason) = reason {
         ended(&account, reason, detail);
     }
+    None
 }
 
 async fn serve_http2<S>(exchange: Arc<Exchange>, stream: S, prefix: Vec<u8>)
@@ -178,7 +223,11 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WAIT);
     let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let done = drive(&account, connection, |connection| connection.graceful_shutdown()).await;
+    let watch = Watch::new(&account, limits, false);
+    let done = drive(&account, watch, connection, |connection| {
+        connection.graceful_shutdown()
+    })
+    .await;
     if let Err(cut) = done
         && let (Some(reason), detail, _) = fate(&account, &cut)
     {
@@ -189,6 +238,7 @@ where
 /// Drives a connection, with an eye on the time, on the end of our SVID and on the end of the process.
 async fn drive<C>(
     account: &Account,
+    mut watch: Watch<'_>,
     mut connection: Pin<&mut C>,
     mut drain: impl FnMut(Pin<&mut C>),
 ) -> Result<(), Ended>
@@ -196,18 +246,13 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let limits = &account.shared.config.limits.http;
-    let mut watch = Watch {
-        tick: Box::pin(tokio::time::sleep_until(account.gate.due(limits))),
-        stop: Box::pin(account.shared.drain.cancelled()),
-        draining: false,
-    };
     poll_fn(|cx| {
         if let Poll::Ready(done) = connection.as_mut().poll(cx) {
             return Poll::Ready(verdict(account, done));
         }
         match watch.poll(cx, account, limits) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(overdue)) => Poll::Ready(Err((Cut::Overdue(overdue), None))),
+            Poll::Ready(Some(cut)) => Poll::Ready(Err((cut, None))),
             Poll::Ready(None) => {
                 drain(connection.as_mut());
                 connection.as_mut().poll(cx).map(|done| verdict(account, done))
@@ -230,16 +275,22 @@ struct Watch<'a> {
     tick: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFuture<'a>>>,
     draining: bool,
+    /// Whether an idle connection is to be told of.
+    parks: bool,
 }
 
-impl Watch<'_> {
-    /// Ready with what took too long, or with nothing when the connection should take no more requests.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        account: &Account,
-        limits: &HttpLimits,
-    ) -> Poll<Option<Overdue>> {
+impl<'a> Watch<'a> {
+    fn new(account: &'a Account, limits: &HttpLimits, parks: bool) -> Self {
+        Self {
+            tick: Box::pin(tokio::time::sleep_until(account.gate.due(limits))),
+            stop: Box::pin(account.shared.drain.cancelled()),
+            draining: false,
+            parks,
+        }
+    }
+
+    /// Ready with why to cut the connection, or with nothing when it should take no more requests.
+    fn poll(&mut self, cx: &mut Context<'_>, account: &Account, limits: &HttpLimits) -> Poll<Option<Cut>> {
         if !self.draining && self.stop.as_mut().poll(cx).is_ready() {
             self.draining = true;
             return Poll::Ready(None);
@@ -251,7 +302,16 @@ impl Watch<'_> {
         }
         while self.tick.as_mut().poll(cx).is_ready() {
             if let Some(overdue) = account.gate.overdue(limits) {
-                return Poll::Ready(Some(overdue));
+                return Poll::Ready(Some(Cut::Overdue(overdue)));
+            }
+            if self.parks
+                && !self.draining
+                && account
+                    .gate
+                    .quiet(PARK_AFTER)
+                    .is_some_and(|at| at <= Instant::now())
+            {
+                return Poll::Ready(Some(Cut::Quiet));
             }
             if !self.draining && has_expired(account) {
                 self.draining = true;
@@ -265,6 +325,11 @@ impl Watch<'_> {
 
     fn due(&self, account: &Account, limits: &HttpLimits) -> Instant {
         let due = account.gate.due(limits);
+        let quiet = account
+            .gate
+            .quiet(PARK_AFTER)
+            .filter(|_| self.parks && !self.draining);
+        let due = quiet.map_or(due, |at| at.min(due));
         match presented_until(account) {
             Some(end) if !self.draining => {
                 let left = end.as_secs().saturating_sub(account.shared.clock.now().as_secs()) + 1;
@@ -325,7 +390,7 @@ fn fate(account: &Account, cut: &Ended) -> (Option<Reason>, String, Option<Statu
             (Some(Reason::Limit(Limit::Abuse)), error.to_string(), None)
         }
         // A request under way has a record of its own; between requests nobody was harmed.
-        (Cut::Broken, _) => (None, String::new(), None),
+        (Cut::Broken | Cut::Quiet, _) => (None, String::new(), None),
     }
 }
 

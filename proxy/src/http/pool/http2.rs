@@ -84,10 +84,20 @@ impl Connections {
         shared: &Shared,
         permit: OwnedSemaphorePermit,
     ) -> Result<Stream, SendFailure> {
-        let now = shared.clock.now();
-        if let Some(connection) = self.free(now) {
+        if let Some(connection) = self.free(shared.clock.now()) {
             return Ok(Stream::on(connection, permit, pool));
         }
+        // Few requests dial; what that needs is not part of every connection's memory.
+        Box::pin(self.dialed(pool, shared, permit)).await
+    }
+
+    async fn dialed(
+        &self,
+        pool: &Pool,
+        shared: &Shared,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Stream, SendFailure> {
+        let now = shared.clock.now();
         let _one_dials = self.dialing.lock().await;
         if let Some(connection) = self.free(now) {
             return Ok(Stream::on(connection, permit, pool));

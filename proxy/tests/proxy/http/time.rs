@@ -161,3 +161,32 @@ async fn drain_ends_idle_connections_and_closes_busy_ones_with_their_answer() {
         "{answer}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_idle_for_long_serves_its_next_requests_as_the_first() {
+    let echo = Echo::start().await;
+    let site = Site::new("", ALLOW_ALL);
+    let mut client = site.connect(&echo.upstream());
+    for pause in [0, 2, 1, 900, 0] {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        client
+            .send("GET /a HTTP/1.1\r\nHost: b\r\n\r\nGET /b HTTP/1.1\r\nHost: b\r\n\r\n")
+            .await;
+        for _ in 0..2 {
+            let (head, _) = client.answer().await;
+            assert!(head.starts_with("HTTP/1.1 200"), "after {pause} s: {head}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_ends_a_connection_that_was_idle_for_long() {
+    let echo = Echo::start().await;
+    let site = Site::new("", ALLOW_ALL);
+    let mut client = site.connect(&echo.upstream());
+    client.send("GET / HTTP/1.1\r\nHost: b\r\n\r\n").await;
+    client.answer().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    site.shared.drain.cancel();
+    assert_eq!(client.rest().await, "");
+}
