@@ -11,6 +11,7 @@ mod bundle;
 mod dev;
 mod jwt;
 mod policy;
+mod proxy;
 mod svid;
 mod token;
 mod workload;
@@ -22,6 +23,7 @@ pub use jwt::{JwtCommand, JwtFetchArgs, JwtInspectArgs, JwtValidateArgs};
 pub use policy::{
     AnalyzeArgs, MeshArgs, PolicyCheckArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs, QuestionArgs,
 };
+pub use proxy::{ProxyArgs, ProxyCommand, StrictReadyArgs};
 pub use svid::{RequestArgs, RotateArgs, ShowArgs, SvidCommand, VerifyArgs, WatchArgs};
 pub use token::{TokenCheckArgs, TokenCommand};
 pub use workload::{FederationCommand, WorkloadCommand};
@@ -91,6 +93,20 @@ pub enum Command {
 signet analyze --kubeconfig ~/.kube/config --suppress SGN0013"
     )]
     Analyze(AnalyzeArgs),
+    /// Running proxies: secrets, policies, connections, listeners, plaintext clients
+    #[command(subcommand)]
+    Proxy(ProxyCommand),
+    /// Say whether STRICT would cut nobody off (exit 0) or somebody (exit 1), from what proxies saw
+    ///
+    /// Names every client that came without mutual TLS, how often and when last, and since when each proxy
+    /// looks: since its start. Exit code 2 when a proxy cannot be asked, or cannot have seen everybody; a
+    /// no-go of another one is a no-go all the same.
+    #[command(
+        after_help = "Examples:\n  kubectl -n shop exec deploy/cart -c signet-proxy -- signet strict-ready \
+--window 24h\n  kubectl -n shop port-forward deploy/cart 15000 &\n  kubectl -n shop port-forward deploy/bank \
+15001:15000 &\n  signet strict-ready --admin 127.0.0.1:15000 --admin 127.0.0.1:15001"
+    )]
+    StrictReady(StrictReadyArgs),
     /// A whole system on this machine: an in-memory cluster, a CA, an agent
     Dev(DevArgs),
     /// Ends the daemons of a `signet dev` that was killed

@@ -3,6 +3,7 @@
 
 mod node;
 mod policy;
+mod proxy;
 
 use std::time::Duration;
 

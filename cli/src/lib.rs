@@ -9,6 +9,7 @@
 //! | [`bundle`] | trust bundles |
 //! | [`authority`] | the CA's authorities and the encrypted backup of its state |
 //! | [`policy`] | check, explain, diff, analyze |
+//! | [`proxy`] | what running proxies say of themselves, and whether STRICT would cut somebody off |
 //! | [`token`] | what the CA will say to a token, and the fix |
 //! | [`dev`] | a whole system as child processes, for `signet dev` and for tests |
 //! | [`admin`] | the client of the admin sockets |
@@ -32,6 +33,7 @@ pub mod jwt;
 pub mod kubernetes;
 pub mod policy;
 pub mod print;
+pub mod proxy;
 pub mod svid;
 pub mod times;
 pub mod token;
@@ -101,6 +103,8 @@ pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
         Command::Token(TokenCommand::Check(args)) => token::run(&args, shell).await,
         Command::Policy(command) => policy::run(command, shell).await,
         Command::Analyze(args) => policy::analyze::run(&args, shell).await,
+        Command::Proxy(command) => proxy::run(command, shell).await,
+        Command::StrictReady(args) => proxy::strict_ready::run(&args, shell).await,
         Command::Dev(args) => dev::command::run(args, shell).await,
         Command::DevGuard => dev::guard::run(),
         Command::Completions { shell: kind } => {

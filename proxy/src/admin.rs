@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use signet_runtime::UnixTime;
 use signet_runtime::shutdown::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -34,6 +35,8 @@ pub struct Pages {
     pub shared: Arc<Shared>,
     /// The listeners.
     pub listeners: Vec<Bound>,
+    /// Since when connections are looked at.
+    pub since: UnixTime,
     /// How the source of policies is.
     pub policies: watch::Receiver<Arc<PolicyStatus>>,
 }
@@ -124,7 +127,7 @@ impl Pages {
             "/listeners" => view::listeners(&self.listeners),
             "/secrets" => view::secrets(shared),
             "/connections" => view::connections(shared),
-            "/plaintext-clients" => view::plaintext_clients(shared),
+            "/plaintext-clients" => view::plaintext_clients(shared, self.since),
             "/policies" => view::policies(shared, &self.policies.borrow()),
             _ => return text(StatusCode::NOT_FOUND, PAGES),
         };

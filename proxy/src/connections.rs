@@ -37,11 +37,13 @@ struct State {
 /// A client by its address, and the port it came to.
 pub type PlaintextClient = (IpAddr, u16);
 
-/// What is remembered of a client that came without TLS.
+/// What is remembered of a client that came without TLS, or with a TLS that passed through unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plaintext {
     /// How often it came.
     pub connections: u64,
+    /// How many of these passed through.
+    pub passed_through: u64,
     /// When it came last.
     pub last: UnixTime,
 }
@@ -103,8 +105,9 @@ impl Connections {
         all
     }
 
-    /// A client came without TLS to a port of the workload.
-    pub fn plaintext(&self, client: IpAddr, port: u16, now: UnixTime) {
+    /// A client came to a port of the workload without TLS, or with a TLS that passed through: STRICT would refuse
+    /// the one, and ask the other for an SVID.
+    pub fn plaintext(&self, client: IpAddr, port: u16, passed_through: bool, now: UnixTime) {
         let mut state = self.lock();
         if state.plaintext.len() >= MAX_PLAINTEXT_CLIENTS && !state.plaintext.contains_key(&(client, port)) {
             state.unlisted += 1;
@@ -112,13 +115,15 @@ impl Connections {
         }
         let known = state.plaintext.entry((client, port)).or_insert(Plaintext {
             connections: 0,
+            passed_through: 0,
             last: now,
         });
         known.connections += 1;
+        known.passed_through += u64::from(passed_through);
         known.last = now;
     }
 
-    /// The clients that came without TLS, and how many connections found no room in the list.
+    /// The clients that came without TLS of ours, and how many connections found no room in the list.
     #[must_use]
     pub fn plaintext_clients(&self) -> (Vec<(PlaintextClient, Plaintext)>, u64) {
         let state = self.lock();
@@ -193,11 +198,11 @@ mod tests {
         let connections = Connections::default();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(7));
         for client in 0..=u32::try_from(MAX_PLAINTEXT_CLIENTS).unwrap() {
-            connections.plaintext(IpAddr::from(client.to_be_bytes()), 80, now);
+            connections.plaintext(IpAddr::from(client.to_be_bytes()), 80, false, now);
         }
-        connections.plaintext(IpAddr::from([0, 0, 0, 0]), 80, now);
+        connections.plaintext(IpAddr::from([0, 0, 0, 0]), 80, true, now);
         let (listed, unlisted) = connections.plaintext_clients();
         assert_eq!((listed.len(), unlisted), (MAX_PLAINTEXT_CLIENTS, 1));
-        assert_eq!(listed[0].1.connections, 2);
+        assert_eq!((listed[0].1.connections, listed[0].1.passed_through), (2, 1));
     }
 }

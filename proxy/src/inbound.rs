@@ -175,9 +175,12 @@ fn count(shared: &Shared, accepted: &Accepted) {
         security: accepted.security.as_str(),
     };
     shared.metrics.connections.get_or_create(&labels).inc();
-    if accepted.security == Security::Plaintext {
+    let passed_through = accepted.security == Security::PassedThrough;
+    if passed_through || accepted.security == Security::Plaintext {
         let (client, now) = (accepted.remote, shared.clock.now());
-        shared.connections.plaintext(client, accepted.port, now);
+        shared
+            .connections
+            .plaintext(client, accepted.port, passed_through, now);
     }
 }
 

@@ -120,6 +120,7 @@ async fn start(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(
     let pages = Pages {
         listeners: listeners.iter().map(Ready::bound).collect(),
         policies: policies.status,
+        since: shared.clock.now(),
         shared: Arc::clone(&shared),
     };
     for bound in &pages.listeners {

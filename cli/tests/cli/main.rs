@@ -11,6 +11,7 @@ mod fake_ca;
 mod jwt;
 mod node;
 mod policy;
+mod proxy;
 mod request;
 mod support;
 mod svid;

@@ -111,7 +111,7 @@ fn connection(accepted: &Accepted) -> Value {
     })
 }
 
-pub(super) fn plaintext_clients(shared: &Shared) -> Value {
+pub(super) fn plaintext_clients(shared: &Shared, since: UnixTime) -> Value {
     let (clients, unlisted) = shared.connections.plaintext_clients();
     let clients: Vec<Value> = clients
         .into_iter()
@@ -120,11 +120,12 @@ pub(super) fn plaintext_clients(shared: &Shared) -> Value {
                 "address": address.to_string(),
                 "port": port,
                 "connections": seen.connections,
+                "passed_through": seen.passed_through,
                 "last": rfc3339(seen.last),
             })
         })
         .collect();
-    json!({ "clients": clients, "unlisted_connections": unlisted })
+    json!({ "since": rfc3339(since), "clients": clients, "unlisted_connections": unlisted })
 }
 
 pub(super) fn policies(shared: &Shared, status: &PolicyStatus) -> Value {
