@@ -365,10 +365,14 @@ async fn two_hundred_pods_a_second_disturb_nobody_and_leave_nothing_behind() {
         let (first, last) = (sizes[0][process], sizes[2][process]);
         assert!(last < first * 1.2 + 8.0, "{first} MiB grew to {last}: {sizes:?}");
     }
-    // Nothing of those who came and went is kept but for the linger.
-    let page = node.agent.admin().get("/v1/workloads").await;
-    for row in page["workloads"].as_array().unwrap() {
-        let churned = row["account"].as_str().unwrap_or_default().starts_with(NAMESPACE);
-        assert!(!churned || row["state"] == "lingering", "{row}");
-    }
+    // Nothing of those who came and went is kept but for the linger, as soon as the agent was told.
+    until("those who came and went to linger", SOON, async || {
+        let page = node.agent.admin().get("/v1/workloads").await;
+        let rows = page["workloads"].as_array().unwrap();
+        rows.iter().all(|row| {
+            let churned = row["account"].as_str().unwrap_or_default().starts_with(NAMESPACE);
+            !churned || row["state"] == "lingering"
+        })
+    })
+    .await;
 }
