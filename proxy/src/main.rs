@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use signet_proxy::config::Config;
 
-/// A burst of connections gives its memory back. See `docs/adr/0013-an-allocator-of-our-own.md`.
+/// Serving a request makes dozens of small allocations. See `docs/adr/0013-an-allocator-of-our-own.md`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

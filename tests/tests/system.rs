@@ -35,9 +35,11 @@ mod system {
     mod policy_envoy;
     mod policy_source;
     mod proxy_capture;
+    mod proxy_cli;
     mod proxy_http;
     mod proxy_jwt;
     mod proxy_life;
+    mod proxy_load;
     mod proxy_policies;
     mod proxy_tls;
     mod spiffe_clients;

@@ -109,6 +109,12 @@ impl Gate {
         self.active.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether the head of a request has begun to arrive and is not whole.
+    #[must_use]
+    pub fn is_mid_head(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == Phase::Head as u8
+    }
+
     /// Bytes after a request to upgrade are read as this says.
     pub fn settle_upgrade(&self, upgrade: Upgrade) {
         self.upgrade.store(upgrade as u8, Ordering::Relaxed);

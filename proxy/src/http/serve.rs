@@ -80,7 +80,8 @@ where
         match tokio::time::timeout(limits.request_head, sniff(&mut stream, &mut prefix)).await {
             Ok(Ok(http2)) => http2,
             // Nothing was asked: an idle connection that went away.
-            Ok(Err(_)) => return,
+            Ok(Err(_)) if prefix.is_empty() => return,
+            Ok(Err(error)) => return ended(&account, Reason::Client(Client::Gone), error.to_string()),
             Err(_) => {
                 last_word(&mut stream, StatusCode::REQUEST_TIMEOUT).await;
                 return ended(
@@ -388,6 +389,9 @@ fn fate(account: &Account, cut: &Ended) -> (Option<Reason>, String, Option<Statu
         (Cut::Broken, Some(error)) if error.is_parse() => (bad, error.to_string(), None),
         (Cut::Broken, Some(error)) if was_abuse(error) => {
             (Some(Reason::Limit(Limit::Abuse)), error.to_string(), None)
+        }
+        (Cut::Broken, Some(error)) if gate.is_mid_head() => {
+            (Some(Reason::Client(Client::Gone)), error.to_string(), None)
         }
         // A request under way has a record of its own; between requests nobody was harmed.
         (Cut::Broken | Cut::Quiet, _) => (None, String::new(), None),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use signet_proxy::config::Speaks;
 use tokio::net::TcpListener;
 
-use super::site::{ALLOW_ALL, Site, scripted, upstream};
+use super::site::{ALLOW_ALL, Echo, Site, scripted, upstream};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: b\r\n\r\n";
 
@@ -162,4 +162,35 @@ async fn a_client_that_leaves_takes_its_upstream_connection_along() {
     drop(client.stream);
     client.task.await.unwrap();
     assert_eq!(site.refused("client_gone"), 1, "{}", site.metrics());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_within_a_head_is_counted_and_between_requests_it_is_not() {
+    let echo = Echo::start().await;
+    for begun in [
+        "",
+        "P",
+        "PRI * HT",
+        "GET / HT",
+        "GET / HTTP/1.1\r\nHost: b\r\nX: ",
+    ] {
+        let site = Site::new("", ALLOW_ALL);
+        for asked in [false, true] {
+            let mut client = site.connect(&echo.upstream());
+            if asked {
+                client.send(GET).await;
+                client.answer().await;
+            }
+            client.send(begun).await;
+            drop(client.stream);
+            client.task.await.unwrap();
+        }
+        let counted = if begun.is_empty() { 0 } else { 2 };
+        assert_eq!(
+            site.refused("client_gone"),
+            counted,
+            "{begun:?} {}",
+            site.metrics()
+        );
+    }
 }
