@@ -38,6 +38,7 @@ pub mod serve;
 pub mod target;
 pub mod ticket;
 pub mod tunnel;
+mod watch;
 pub mod xfcc;
 
 use crate::connection::{Accepted, Security};

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,17 +13,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::WaitForCancellationFuture;
 
 use super::exchange::Exchange;
 use super::gate::{Gated, Overdue};
-use super::limits::HttpLimits;
 use super::ticket::Account;
-use signet_certs::UnixTime;
+use super::watch::{Cut, Watch};
 
 use crate::access_log::{Client, Limit, Reason, Record, RequestFault};
-use crate::connection::Direction;
 
 /// What an HTTP/2 client begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -42,25 +38,10 @@ const LOCAL_RESETS: usize = 256;
 /// A connection that says nothing for this long is asked whether it lives, and has so long to answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
-/// The end of an SVID is by the wall clock, which may be set: it is looked at again at least this often.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
-/// A connection that is idle for so long gives back what a parser of HTTP needs: memory is for those who speak.
-const PARK_AFTER: Duration = Duration::from_secs(1);
 /// As much of the next request is read before there is a parser again.
 const FIRST_BYTES: usize = 64;
 /// A last word to a client that is not listening is not waited for longer.
 const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// How a connection ended, where not by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    /// By time.
-    Overdue(Overdue),
-    /// Because hyper gave it up.
-    Broken,
-    /// It is idle, and may be parked.
-    Quiet,
-}
 
 /// With hyper's word, where it had one.
 type Ended = (Cut, Option<hyper::Error>);
@@ -269,89 +250,6 @@ fn verdict(account: &Account, done: hyper::Result<()>) -> Result<(), Ended> {
         Ok(()) if account.gate.framing_fault().is_some() => Err((Cut::Broken, None)),
         done => done.map_err(|error| (Cut::Broken, Some(error))),
     }
-}
-
-/// What a connection's driver waits for besides its bytes.
-struct Watch<'a> {
-    tick: Pin<Box<Sleep>>,
-    stop: Pin<Box<WaitForCancellationFuture<'a>>>,
-    draining: bool,
-    /// Whether an idle connection is to be told of.
-    parks: bool,
-}
-
-impl<'a> Watch<'a> {
-    fn new(account: &'a Account, limits: &HttpLimits, parks: bool) -> Self {
-        Self {
-            tick: Box::pin(tokio::time::sleep_until(account.gate.due(limits))),
-            stop: Box::pin(account.shared.drain.cancelled()),
-            draining: false,
-            parks,
-        }
-    }
-
-    /// Ready with why to cut the connection, or with nothing when it should take no more requests.
-    fn poll(&mut self, cx: &mut Context<'_>, account: &Account, limits: &HttpLimits) -> Poll<Option<Cut>> {
-        if !self.draining && self.stop.as_mut().poll(cx).is_ready() {
-            self.draining = true;
-            return Poll::Ready(None);
-        }
-        let due = self.due(account, limits);
-        // A deadline that moved away is found out when the old one comes: that is cheaper than moving it each time.
-        if due < self.tick.deadline() {
-            self.tick.as_mut().reset(due);
-        }
-        while self.tick.as_mut().poll(cx).is_ready() {
-            if let Some(overdue) = account.gate.overdue(limits) {
-                return Poll::Ready(Some(Cut::Overdue(overdue)));
-            }
-            if self.parks
-                && !self.draining
-                && account
-                    .gate
-                    .quiet(PARK_AFTER)
-                    .is_some_and(|at| at <= Instant::now())
-            {
-                return Poll::Ready(Some(Cut::Quiet));
-            }
-            if !self.draining && has_expired(account) {
-                self.draining = true;
-                return Poll::Ready(None);
-            }
-            let due = self.due(account, limits);
-            self.tick.as_mut().reset(due);
-        }
-        Poll::Pending
-    }
-
-    fn due(&self, account: &Account, limits: &HttpLimits) -> Instant {
-        let due = account.gate.due(limits);
-        let quiet = account
-            .gate
-            .quiet(PARK_AFTER)
-            .filter(|_| self.parks && !self.draining);
-        let due = quiet.map_or(due, |at| at.min(due));
-        match presented_until(account) {
-            Some(end) if !self.draining => {
-                let left = end.as_secs().saturating_sub(account.shared.clock.now().as_secs()) + 1;
-                due.min(Instant::now() + Duration::from_secs(left).min(LONGEST_NAP))
-            }
-            _ => due,
-        }
-    }
-}
-
-/// The end of the SVID that this very connection was opened with. The workload's own connections to us have none:
-/// those to upstreams retire on their own.
-fn presented_until(account: &Account) -> Option<UnixTime> {
-    let inbound = account.accepted.direction == Direction::Inbound;
-    account.accepted.own_not_after.filter(|_| inbound)
-}
-
-/// Whether the SVID that the connection was opened with has ended.
-fn has_expired(account: &Account) -> bool {
-    let end = presented_until(account);
-    end.is_some_and(|end| end < account.shared.clock.now())
 }
 
 /// What is recorded of a connection that was cut, if anything, and what its client is told if nothing else is.
