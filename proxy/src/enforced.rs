@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use signet_policy::InForce;
+use signet_policy::model::Mode;
 use tokio::sync::watch;
+
+use crate::connection::{Accepted, Direction, Security};
 
 use crate::jwt::KeySets;
 
@@ -16,6 +19,16 @@ pub struct Enforced {
     pub keys: Arc<KeySets>,
     /// The snapshot's version, as its source counts.
     pub version: String,
+}
+
+impl Enforced {
+    /// Whether a connection may be on its port: what STRICT demands of new connections, it demands of open ones too.
+    #[must_use]
+    pub fn meets(&self, accepted: &Accepted) -> bool {
+        let inbound = accepted.direction == Direction::Inbound;
+        let strict = inbound && self.in_force.peers.mode(accepted.port) == Mode::Strict;
+        !strict || matches!(accepted.security, Security::Mutual(_))
+    }
 }
 
 /// Where readers find the snapshot in force. Clones see the same.

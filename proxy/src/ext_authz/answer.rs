@@ -242,14 +242,15 @@ fn on_response(option: &HeaderValueOption) -> Result<Action, Failure> {
     }
 }
 
-/// An answer is a yes where its status is OK, whatever else is in it.
+/// An answer is a yes where its status is OK, or it has none and an `ok_response`; one that says both is a no.
 pub(super) fn read(response: CheckResponse) -> Answer {
-    let code = response.status.as_ref().map_or(0, |status| status.code);
+    let code = response.status.as_ref().map(|status| status.code);
     let read = match (code, response.http_response) {
-        (0, Some(HttpResponse::OkResponse(ok))) => allowed(ok).map(Answer::Allowed),
-        (0, _) => Ok(Answer::Allowed(Allowed::default())),
         (_, Some(HttpResponse::DeniedResponse(denied))) => Ok(Answer::Denied(refused(denied))),
-        (_, _) => Ok(Answer::Denied(refused(DeniedHttpResponse::default()))),
+        (None | Some(0), Some(HttpResponse::OkResponse(ok))) => allowed(ok).map(Answer::Allowed),
+        (Some(0), _) => Ok(Answer::Allowed(Allowed::default())),
+        (None, _) => Err(Failure::Answer("says neither yes nor no")),
+        (Some(_), _) => Ok(Answer::Denied(refused(DeniedHttpResponse::default()))),
     };
     read.unwrap_or_else(Answer::Failed)
 }

@@ -136,7 +136,7 @@ async fn answered(response: CheckResponse) -> Answer {
 #[tokio::test]
 async fn a_provider_is_told_who_asks_for_what() {
     let desk = Desk::default();
-    *desk.answer.lock().unwrap() = Some(CheckResponse::default());
+    *desk.answer.lock().unwrap() = Some(ok(OkHttpResponse::default()));
     let asker = asker(provider(Target::Plaintext(serve(desk.clone()).await)));
     assert_eq!(
         asker.ask("p", &accepted(), Some(&request())).await.as_str(),
@@ -314,6 +314,14 @@ async fn a_no_is_told_as_the_provider_wants_and_as_403_otherwise() {
         ..no(7, None)
     };
     assert_eq!(answered(contradiction).await.as_str(), "denied");
+    let both = no(0, Some(DeniedHttpResponse::default()));
+    assert_eq!(answered(both).await.as_str(), "denied");
+    assert_eq!(
+        answered(CheckResponse::default()).await.as_str(),
+        "answer",
+        "it says nothing"
+    );
+    assert_eq!(answered(no(0, None)).await.as_str(), "allowed");
 }
 
 #[tokio::test]
@@ -353,7 +361,7 @@ async fn more_questions_than_agreed_are_refused_at_once() {
 #[tokio::test]
 async fn only_the_headers_that_were_agreed_on_are_told() {
     let desk = Desk::default();
-    *desk.answer.lock().unwrap() = Some(CheckResponse::default());
+    *desk.answer.lock().unwrap() = Some(ok(OkHttpResponse::default()));
     let mut shy = provider(Target::Plaintext(serve(desk.clone()).await));
     shy.include_headers = Some(vec!["x-a".into()]);
     asker(shy).ask("p", &accepted(), Some(&request())).await;

@@ -113,6 +113,11 @@ impl Exchange {
         let inbound = self.account.accepted.direction == Direction::Inbound;
         head.extensions.clear();
         let hop = headers::end_hop(&mut head.headers, head.version)?;
+        if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+            // HTTP/1 does not get here with it; HTTP/2 may say the same length twice, which no upstream need hear.
+            let detail = "several Content-Length".to_owned();
+            return Err(Refusal::new(Reason::Request(RequestFault::Bad), detail));
+        }
         target::settle(head, shared.config.normalization)?;
         if let Some(most) = shared.config.limits.http.body_bytes
             && body.size_hint().lower() > most

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::request;
+use http::{StatusCode, request};
 use signet_policy::program::Shadow;
 use signet_policy::{Denial, Gate, Request, RequestIdentity};
 
@@ -11,7 +11,7 @@ use super::headers::Seen;
 use super::refusal::Refusal;
 use super::target;
 use super::ticket::{Account, Ticket};
-use crate::access_log::{Policy, Reason};
+use crate::access_log::{Policy, Reason, Tls};
 use crate::connection::{Accepted, Direction};
 use crate::enforced::Enforced;
 use crate::ext_authz::answer::Changes;
@@ -51,6 +51,13 @@ pub async fn judge(
     let Some(enforced) = account.shared.policies.current() else {
         return Err(Refusal::new(Reason::Policy(Policy::NotReady), None));
     };
+    if !enforced.meets(&account.accepted) {
+        let detail = "the connection has no mutual TLS, and by now it is demanded".to_owned();
+        let refusal = Refusal::new(Reason::Tls(Tls::PlaintextRefused), detail);
+        let mut refusal = refusal.with_status(StatusCode::FORBIDDEN);
+        refusal.close = true;
+        return Err(refusal);
+    }
     let program = &enforced.in_force.program;
     let mut later = Vec::new();
     let cleared = match with_request(head, None, |request| {
@@ -97,6 +104,9 @@ pub fn still_passes(
     head: &request::Parts,
     passed: &Passed,
 ) -> bool {
+    if !enforced.meets(accepted) {
+        return false;
+    }
     let facts = accepted.facts();
     let token = passed.identity.as_ref().map(|token| &*token.0);
     with_request(head, token, |request| {

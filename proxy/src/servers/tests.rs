@@ -5,7 +5,8 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use signet_proto::wire::envoy::service::auth::v3::authorization_server::{
     Authorization, AuthorizationServer,
 };
-use signet_proto::wire::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use signet_proto::wire::envoy::service::auth::v3::check_response::HttpResponse;
+use signet_proto::wire::envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
 use signet_runtime::SystemClock;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -19,7 +20,10 @@ struct Yes;
 #[tonic::async_trait]
 impl Authorization for Yes {
     async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        Ok(Response::new(CheckResponse::default()))
+        Ok(Response::new(CheckResponse {
+            http_response: Some(HttpResponse::OkResponse(OkHttpResponse::default())),
+            ..CheckResponse::default()
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use signet_policy::Gate;
 use signet_policy::program::{Cleared, Program, Question};
 
-use crate::access_log::{Policy, Reason, Record};
+use crate::access_log::{Policy, Reason, Record, Tls};
 use crate::connection::Accepted;
 use crate::enforced::Enforced;
 use crate::shared::Shared;
@@ -56,6 +56,13 @@ impl Judge {
                 policy: None,
             });
         };
+        if !enforced.meets(&self.accepted) {
+            return Err(Verdict {
+                reason: Reason::Tls(Tls::PlaintextRefused),
+                detail: "the connection has no mutual TLS, and by now it is demanded".to_owned(),
+                policy: None,
+            });
+        }
         let program = &enforced.in_force.program;
         let accepted = Arc::clone(&self.accepted);
         let facts = accepted.facts();

@@ -223,3 +223,27 @@ async fn deny_all_denies_all_and_each_allow_adds_what_it_says() {
         "without policies access returns"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_ends_the_plaintext_connections_that_are_open() {
+    let backend = Backend::start().await;
+    let mut open = TcpStream::connect(backend.address(8080)).await.unwrap();
+    let request = b"GET /api/v1/items HTTP/1.1\r\nhost: backend\r\n\r\n";
+    open.write_all(request).await.unwrap();
+    let mut room = [0; 4096];
+    let read = open.read(&mut room).await.unwrap();
+    assert!(room[..read].starts_with(b"HTTP/1.1 200"), "PERMISSIVE takes it");
+    let strict = peer("default", "data", "{mtls: {mode: STRICT}}");
+    backend.proxy.apply("strict.yaml", &strict).await;
+    open.write_all(request).await.unwrap();
+    let mut rest = Vec::new();
+    // Closed after its answer, by whichever means.
+    let _ = open.read_to_end(&mut rest).await;
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
+    let refused = backend
+        .proxy
+        .record("the refusal", |record| record["status"] == 403)
+        .await;
+    assert_eq!(refused["reason"], "tls_plaintext_refused", "{refused}");
+}
