@@ -6,6 +6,7 @@ use signet_policy::InForce;
 use signet_policy::model::Mode;
 use tokio::sync::watch;
 
+use crate::access_log::{Reason, Tls};
 use crate::connection::{Accepted, Direction, Security};
 
 use crate::jwt::KeySets;
@@ -21,13 +22,31 @@ pub struct Enforced {
     pub version: String,
 }
 
+/// A connection is open that could not be opened any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection has no mutual TLS, and by now it is demanded")]
+pub struct Unmet;
+
+impl Unmet {
+    /// For records and metrics.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        Reason::Tls(Tls::PlaintextRefused)
+    }
+}
+
 impl Enforced {
     /// Whether a connection may be on its port: what STRICT demands of new connections, it demands of open ones too.
-    #[must_use]
-    pub fn meets(&self, accepted: &Accepted) -> bool {
+    ///
+    /// # Errors
+    /// [`Unmet`].
+    pub fn meets(&self, accepted: &Accepted) -> Result<(), Unmet> {
         let inbound = accepted.direction == Direction::Inbound;
         let strict = inbound && self.in_force.peers.mode(accepted.port) == Mode::Strict;
-        !strict || matches!(accepted.security, Security::Mutual(_))
+        if strict && !matches!(accepted.security, Security::Mutual(_)) {
+            return Err(Unmet);
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,6 @@ pub struct ProxySetup {
     inbound: Vec<Value>,
     outbound: Vec<Value>,
     name: String,
-    own_policies: bool,
     under: &'static [&'static str],
     program: PathBuf,
 }
@@ -46,7 +45,6 @@ impl ProxySetup {
             inbound: Vec::new(),
             outbound: Vec::new(),
             name: format!("signet-proxy-{app}"),
-            own_policies: true,
             under: &[],
             program: program("signet-proxy"),
         }
@@ -69,9 +67,6 @@ impl ProxySetup {
     /// Sets a key of the configuration.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        if key == "policies" {
-            self.own_policies = false;
-        }
         self.config.insert(key.into(), value.into());
         self
     }

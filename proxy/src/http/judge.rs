@@ -11,7 +11,7 @@ use super::headers::Seen;
 use super::refusal::Refusal;
 use super::target;
 use super::ticket::{Account, Ticket};
-use crate::access_log::{Policy, Reason, Tls};
+use crate::access_log::{Policy, Reason};
 use crate::connection::{Accepted, Direction};
 use crate::enforced::Enforced;
 use crate::ext_authz::answer::Changes;
@@ -51,9 +51,8 @@ pub async fn judge(
     let Some(enforced) = account.shared.policies.current() else {
         return Err(Refusal::new(Reason::Policy(Policy::NotReady), None));
     };
-    if !enforced.meets(&account.accepted) {
-        let detail = "the connection has no mutual TLS, and by now it is demanded".to_owned();
-        let refusal = Refusal::new(Reason::Tls(Tls::PlaintextRefused), detail);
+    if let Err(unmet) = enforced.meets(&account.accepted) {
+        let refusal = Refusal::new(unmet.reason(), unmet.to_string());
         let mut refusal = refusal.with_status(StatusCode::FORBIDDEN);
         refusal.close = true;
         return Err(refusal);
@@ -104,7 +103,7 @@ pub fn still_passes(
     head: &request::Parts,
     passed: &Passed,
 ) -> bool {
-    if !enforced.meets(accepted) {
+    if enforced.meets(accepted).is_err() {
         return false;
     }
     let facts = accepted.facts();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use signet_policy::Gate;
 use signet_policy::program::{Cleared, Program, Question};
 
-use crate::access_log::{Policy, Reason, Record, Tls};
+use crate::access_log::{Policy, Reason, Record};
 use crate::connection::Accepted;
 use crate::enforced::Enforced;
 use crate::shared::Shared;
@@ -56,10 +56,10 @@ impl Judge {
                 policy: None,
             });
         };
-        if !enforced.meets(&self.accepted) {
+        if let Err(unmet) = enforced.meets(&self.accepted) {
             return Err(Verdict {
-                reason: Reason::Tls(Tls::PlaintextRefused),
-                detail: "the connection has no mutual TLS, and by now it is demanded".to_owned(),
+                reason: unmet.reason(),
+                detail: unmet.to_string(),
                 policy: None,
             });
         }

@@ -133,6 +133,31 @@ async fn a_permit_withdrawn_closes_the_connection_that_had_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strict_closes_the_plaintext_connections_that_are_open_and_no_others() {
+    let world = World::start().await;
+    let app = Echo::start().await;
+    let backend = world
+        .backend_proxy()
+        .inbound(&app.address, json!({}))
+        .start()
+        .await;
+    let mtls = json!({"mtls": {"expected": [BACKEND]}});
+    let frontend = world
+        .frontend_proxy()
+        .outbound(&backend.inbound(0), mtls)
+        .start()
+        .await;
+    let mut plaintext = TcpStream::connect(backend.inbound(0)).await.unwrap();
+    says(&mut plaintext, "while it may").await.unwrap();
+    let mut mutual = TcpStream::connect(frontend.outbound(0)).await.unwrap();
+    says(&mut mutual, "while it may").await.unwrap();
+    backend.apply("strict.yaml", STRICT).await;
+    let end = ended(&mut plaintext).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    says(&mut mutual, "as before").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_leaves_the_permit_leaves_the_connection() {
     let world = World::start().await;
     let app = Echo::start().await;

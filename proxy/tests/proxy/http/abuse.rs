@@ -167,6 +167,10 @@ async fn what_http1_would_read_as_framing_does_not_pass_from_http2_to_it() {
             vec![("content-length", "10"), ("content-length", "3")],
             "0123456789",
         ),
+        (
+            vec![("content-length", "10"), ("content-length", "10")],
+            "0123456789",
+        ),
         (vec![("x", "a\r\ntransfer-encoding: chunked")], "x"),
         (vec![("x\r\ny", "a")], "x"),
         (vec![("X-Upper", "a")], "x"),
