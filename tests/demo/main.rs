@@ -91,22 +91,18 @@ async fn story() {
     );
     let copies = Copies::new();
     let built = program("signet-proxy");
-    let proxy = async |name| copies.of(&built, name).await;
+    let proxy = |name| copies.of(&built, name);
     let identities = [
         identity(
             "frontend",
             ("frontend", "web"),
-            copies.of(&envoy, "envoy-frontend").await,
+            copies.of(&envoy, "envoy-frontend"),
         ),
-        identity(
-            "backend",
-            ("backend", "api"),
-            copies.of(&envoy, "envoy-backend").await,
-        ),
+        identity("backend", ("backend", "api"), copies.of(&envoy, "envoy-backend")),
         identity("tools", ("tools", "cli"), program("signet")),
-        identity("shop", ("shop", "web"), proxy("proxy-shop").await),
-        identity("intruder", ("other", "web"), proxy("proxy-other").await),
-        identity("orders", ("orders", "api"), proxy("proxy-orders").await),
+        identity("shop", ("shop", "web"), proxy("proxy-shop")),
+        identity("intruder", ("other", "web"), proxy("proxy-other")),
+        identity("orders", ("orders", "api"), proxy("proxy-orders")),
     ];
     let agent = node::start(&cluster, &ca, TTL, &identities).await;
     let [frontend, backend, _, shop, intruder, orders] = &identities;

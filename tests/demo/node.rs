@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use signet_tests::agent::{Agent, AgentSetup};
 use signet_tests::ca::Ca;
 use signet_tests::cluster::Cluster;
+use signet_tests::dir::copy_program;
 use signet_tests::load::Report;
 use signet_tests::nodes::NODE_ACCOUNT;
 use signet_tests::process::program;
@@ -47,10 +48,9 @@ impl Copies {
     }
 
     /// A copy of `program` under `name`.
-    pub(crate) async fn of(&self, program: &Path, name: &str) -> PathBuf {
+    pub(crate) fn of(&self, program: &Path, name: &str) -> PathBuf {
         let copy = self.directory.path().join(name);
-        let copied = tokio::fs::copy(program, &copy).await;
-        copied.unwrap_or_else(|e| panic!("copy {}: {e}", program.display()));
+        copy_program(program, &copy);
         copy
     }
 

@@ -59,6 +59,21 @@ impl Dir {
     }
 }
 
+/// Copies a program to `to`. Another program (`cp`) makes the copy: a file that this one has open for writing could be
+/// inherited by a child that another test starts at that moment, and executing it would be refused (`ETXTBSY`).
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp")
+        .arg(from)
+        .arg(to)
+        .output()
+        .expect("cp");
+    let why = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{why}");
+}
+
 /// Permission bits of a file or directory.
 ///
 /// # Panics

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, AgentSetup};
 use crate::ca::Ca;
 use crate::cluster::Cluster;
-use crate::dir::Dir;
+use crate::dir::{Dir, copy_program};
 use crate::process::{Process, program};
 use crate::{peers, wait};
 
@@ -58,7 +58,7 @@ impl Workload {
     fn copy_of(original: &Path, name: &str) -> Self {
         let dir = Dir::new();
         let program = dir.join(name);
-        std::fs::copy(original, &program).expect("a copy of the client");
+        copy_program(original, &program);
         Self {
             dir,
             name: name.to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use signet_tests::dir::Dir;
+use signet_tests::dir::{Dir, copy_program};
 use signet_tests::kube::manifests::{repository, text};
 use signet_tests::peers;
 use signet_tests::process::program;
@@ -154,7 +154,7 @@ fn the_command_line_tool_resolves_names_with_nothing_but_itself_in_its_root() {
         return;
     }
     let dir = Dir::new();
-    std::fs::copy(program("signet"), dir.join("signet")).unwrap();
+    copy_program(&program("signet"), &dir.join("signet"));
     let etc = dir.sub("etc");
     assert!(etc.is_dir());
     dir.write("etc/hosts", "127.0.0.1 ca.test\n");

@@ -8,7 +8,7 @@ use signet_devcluster::{Fault, FaultScope};
 use signet_tests::agent::{Agent, AgentSetup};
 use signet_tests::ca::Ca;
 use signet_tests::cluster::Cluster;
-use signet_tests::dir::Dir;
+use signet_tests::dir::{Dir, copy_program};
 use signet_tests::local::{Local, NODE, Table, cgroup, container, run_pod};
 use signet_tests::nodes::{self, NODE_ACCOUNT, identity};
 use signet_tests::peers;
@@ -235,7 +235,7 @@ async fn another_copy_of_the_program_or_another_user_gets_nothing() {
     let copies: Vec<_> = ["cart", "other"]
         .map(|name| {
             let copy = dir.join(name);
-            std::fs::copy(Local::program(), &copy).unwrap();
+            copy_program(&Local::program(), &copy);
             copy
         })
         .into();

@@ -35,6 +35,17 @@ impl Drop for Idle {
     }
 }
 
+/// A copy of `sleep` at `path`. Another program makes it: a file that this one has open for writing could be inherited by
+/// a child that another test starts at that moment, and executing it would be refused (`ETXTBSY`).
+pub(crate) fn sleep_at(path: &Path) {
+    let sleep = ["/bin/sleep", "/usr/bin/sleep"]
+        .iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap();
+    let done = Command::new("cp").arg(sleep).arg(path).status().unwrap();
+    assert!(done.success(), "cp {sleep} {}", path.display());
+}
+
 fn proc() -> &'static Path {
     Path::new("/proc")
 }
@@ -91,13 +102,9 @@ async fn a_process_of_another_start_or_owner_is_another() {
 #[tokio::test]
 async fn its_executable_and_mounts_are_files_by_number() {
     let dir = tempfile::tempdir().unwrap();
-    let sleep = ["/bin/sleep", "/usr/bin/sleep"]
-        .iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap();
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-    std::fs::copy(sleep, &one).unwrap();
-    std::fs::copy(sleep, &two).unwrap();
+    sleep_at(&one);
+    sleep_at(&two);
     let child = Idle::of(&one);
     let process = Process::hold(child.pid(), None, proc()).unwrap();
     assert_eq!(process.executable().unwrap(), FileId::of_path(&one).unwrap());

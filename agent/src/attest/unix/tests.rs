@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::attest::peer::tests::held;
-use crate::attest::process::tests::Idle;
+use crate::attest::process::tests::{Idle, sleep_at};
 
 fn rule(account: &str) -> UnixRule {
     UnixRule {
@@ -31,14 +31,6 @@ fn names(workload: &Workload) -> Vec<&str> {
         .iter()
         .map(|e| e.id.path().rsplit('/').next().unwrap())
         .collect()
-}
-
-fn sleep_at(path: &Path) {
-    let sleep = ["/bin/sleep", "/usr/bin/sleep"]
-        .iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap();
-    std::fs::copy(sleep, path).unwrap();
 }
 
 #[tokio::test]

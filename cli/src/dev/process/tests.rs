@@ -1,9 +1,13 @@
 use super::*;
 
 fn program(directory: &Path, script: &str) -> Program {
-    let path = directory.join("daemon");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let (text, path) = (directory.join("daemon.sh"), directory.join("daemon"));
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    // Another program makes the file that is executed: one that this process has open for writing could be inherited by a
+    // child that another test starts at that moment, and executing it would be refused (`ETXTBSY`).
+    let mut install = std::process::Command::new("install");
+    install.args(["-m", "700"]).arg(text).arg(&path);
+    assert!(install.status().unwrap().success());
     Program {
         name: "signet-test".into(),
         path,
