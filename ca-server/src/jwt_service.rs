@@ -142,7 +142,9 @@ impl Minting {
         let token = Presented::from_headers(metadata.as_ref());
         let asked = parse(message)?;
         let authenticator = &self.gate.authenticator;
-        let caller = authenticator.authenticate(token.as_ref(), peer.ip()).await?;
+        let caller = authenticator
+            .authenticate(token.as_ref(), peer.ip(), &peer.recent)
+            .await?;
         let permit = self
             .gate
             .authorizer

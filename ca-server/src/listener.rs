@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::ahead::Ahead;
+use crate::authn::Recent;
 use crate::gather::{Gather, Records, Turns};
 use crate::metrics::Metrics;
 use crate::serve::Server;
@@ -40,6 +41,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The identity in its verified client certificate, if it gave one.
     pub certificate: Option<SpiffeId>,
+    /// Whose token its calls of this moment carry.
+    pub recent: Arc<Recent>,
 }
 
 impl Peer {
@@ -216,6 +219,7 @@ async fn handshake(
         peer: Peer {
             address: Some(address),
             certificate,
+            recent: Arc::default(),
         },
         _place: place,
     })

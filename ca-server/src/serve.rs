@@ -212,6 +212,7 @@ impl Driver {
         while let Poll::Ready(Some(answer)) = self.under_way.poll_next_unpin(cx) {
             self.answers.extend(answer);
         }
+        self.peer.recent.forget();
     }
 
     /// Hands the answers to HTTP/2. Says whether there were any.

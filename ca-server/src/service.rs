@@ -74,7 +74,7 @@ impl Issuing {
         self.metrics.csr_seconds.observe(started.elapsed().as_secs_f64());
         match answer {
             Ok(message) => {
-                Metrics::count(&self.metrics.csrs, "issued");
+                self.metrics.usual.issued.inc();
                 Ok(message)
             }
             Err(refusal) => Err(self.refuse(&refusal, peer)),
@@ -92,7 +92,9 @@ impl Issuing {
         let token = Presented::from_headers(headers);
         let asked = read(message)?;
         let authenticator = &self.gate.authenticator;
-        let caller = authenticator.authenticate(token.as_ref(), peer.ip()).await?;
+        let caller = authenticator
+            .authenticate(token.as_ref(), peer.ip(), &peer.recent)
+            .await?;
         let permit = self.authorize(&caller, &asked, peer.certificate.as_ref()).await;
         // The roots answered are those that this issuing authority was verified against (I6).
         let snapshot = self.slots.current();

@@ -5,15 +5,20 @@ use base64::engine::general_purpose::STANDARD;
 
 /// One PEM block of 64-character lines, ended by a newline (RFC 7468 §2).
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    const LINE_BYTES: usize = 48;
-    let lines = der.len().div_ceil(LINE_BYTES);
-    let mut text = String::with_capacity(lines * 65 + 2 * label.len() + 40);
+    const LINE: usize = 64;
+    let base64 = STANDARD.encode(der);
+    let lines = base64.len().div_ceil(LINE);
+    let mut text = String::with_capacity(base64.len() + lines + 2 * label.len() + 32);
     text.push_str("-----BEGIN ");
     text.push_str(label);
     text.push_str("-----\n");
-    for line in der.chunks(LINE_BYTES) {
-        STANDARD.encode_string(line, &mut text);
+    let mut rest = base64.as_str();
+    while let Some((line, more)) = rest.split_at_checked(LINE.min(rest.len()))
+        && !line.is_empty()
+    {
+        text.push_str(line);
         text.push('\n');
+        rest = more;
     }
     text.push_str("-----END ");
     text.push_str(label);

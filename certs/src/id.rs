@@ -88,11 +88,9 @@ fn check_domain(name: &str) -> Result<(), IdError> {
     if name.is_empty() {
         return Err(IdError::EmptyTrustDomain);
     }
-    if let Some(c) = name
-        .chars()
-        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_'))
-    {
-        return Err(IdError::TrustDomainChar(c));
+    let legal = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    if let Some(place) = name.bytes().position(|b| !legal(&b)) {
+        return Err(IdError::TrustDomainChar(char_at(name, place)));
     }
     if name.len() > MAX_TRUST_DOMAIN_BYTES {
         return Err(IdError::TrustDomainTooLong(name.len()));
@@ -189,12 +187,18 @@ fn check_path(path: &str) -> Result<(), IdError> {
             "." | ".." => return Err(IdError::RelativeSegment),
             _ => {}
         }
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if let Some(c) = segment.chars().find(|c| !legal(*c)) {
-            return Err(IdError::PathChar(c));
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if let Some(place) = segment.bytes().position(|b| !legal(b)) {
+            return Err(IdError::PathChar(char_at(segment, place)));
         }
     }
     Ok(())
+}
+
+/// The character that begins at byte `place`.
+fn char_at(text: &str, place: usize) -> char {
+    let rest = text.get(place..).unwrap_or_default();
+    rest.chars().next().unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 impl fmt::Display for SpiffeId {

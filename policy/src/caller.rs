@@ -1,6 +1,7 @@
 //! Who asks. A [`Caller`] exists only where an authenticator vouched for it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use signet_certs::ServiceAccountId;
 
@@ -15,9 +16,12 @@ pub struct BoundPod {
     pub node: Option<String>,
 }
 
-/// An authenticated Kubernetes service account.
+/// An authenticated Kubernetes service account. Clones share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct Caller(Arc<Vouched>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Vouched {
     account: ServiceAccountId,
     pod: Option<BoundPod>,
 }
@@ -26,27 +30,27 @@ impl Caller {
     /// Asserts that an authenticator has just proven this identity. Called there and nowhere else.
     #[must_use]
     pub fn assert_authenticated(account: ServiceAccountId, pod: Option<BoundPod>) -> Self {
-        Self { account, pod }
+        Self(Arc::new(Vouched { account, pod }))
     }
 
     /// The service account.
     #[must_use]
     pub fn account(&self) -> &ServiceAccountId {
-        &self.account
+        &self.0.account
     }
 
     /// The pod its token is bound to, if any.
     #[must_use]
     pub fn pod(&self) -> Option<&BoundPod> {
-        self.pod.as_ref()
+        self.0.pod.as_ref()
     }
 }
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.pod {
-            Some(pod) => write!(f, "{} (pod {})", self.account, pod.name),
-            None => self.account.fmt(f),
+        match &self.0.pod {
+            Some(pod) => write!(f, "{} (pod {})", self.0.account, pod.name),
+            None => self.0.account.fmt(f),
         }
     }
 }

@@ -90,13 +90,13 @@ impl TokenCache {
         &self.reviewer
     }
 
-    /// A kept answer that still holds at `now`.
-    pub async fn get(&self, key: Key, now: UnixTime) -> Option<Result<Caller, AuthnError>> {
+    /// A kept answer that still holds at `now`, a positive one with its end.
+    pub async fn get(&self, key: Key, now: UnixTime) -> Option<Result<(Caller, UnixTime), AuthnError>> {
         if let Some(kept) = self.positive.get(&key).await
             && now < kept.1
         {
-            Metrics::count(&self.metrics.token_cache, "hit");
-            return Some(Ok(kept.0.clone()));
+            self.count_hit();
+            return Some(Ok((kept.0.clone(), kept.1)));
         }
         if let Some(kept) = self.negative.get(&key).await
             && now < kept.1
@@ -106,6 +106,11 @@ impl TokenCache {
         }
         Metrics::count(&self.metrics.token_cache, "miss");
         None
+    }
+
+    /// An answer of this cache served once more.
+    pub fn count_hit(&self) {
+        self.metrics.usual.known_token.inc();
     }
 
     /// Asks the API server, sharing one review between identical requests. The review runs in a task
@@ -233,7 +238,11 @@ mod tests {
             cache.keep(token.hash(), &Ok(caller()), at(token_ends)).await;
             for (now, holds) in [(kept_at, true), (last, true), (last + 1, false)] {
                 let kept = cache.get(token.hash(), at(now)).await;
-                assert_eq!(kept, holds.then(|| Ok(caller())), "kept at {kept_at}, at {now}");
+                assert_eq!(
+                    kept.map(|kept| kept.map(|(caller, _)| caller)),
+                    holds.then(|| Ok(caller())),
+                    "kept at {kept_at}, at {now}"
+                );
             }
         }
     }
@@ -267,7 +276,7 @@ mod tests {
             "what had no room is counted"
         );
         let kept = cache.get(key(0), at(START)).await;
-        assert_eq!(kept, Some(Ok(caller())));
+        assert_eq!(kept, Some(Ok((caller(), at(START + 60)))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
 /// Longest token read, in bytes. Projected tokens have about 1,000.
@@ -13,36 +13,45 @@ const PREFIX: &[u8] = b"Bearer ";
 
 /// A token where it stands in a request's headers: enough for asking whether it is known already. Nothing
 /// is copied that would have to be wiped.
-pub struct Presented<'a>(&'a [u8]);
+pub struct Presented<'a> {
+    header: &'a HeaderValue,
+    token: &'a [u8],
+}
 
 impl<'a> Presented<'a> {
     /// The first `authorization` value with the scheme `Bearer `.
     #[must_use]
     pub fn from_headers(headers: &'a HeaderMap) -> Option<Self> {
-        headers
-            .get_all(AUTHORIZATION)
-            .iter()
-            .find_map(|value| value.as_bytes().strip_prefix(PREFIX))
-            .map(|token| Self(token.trim_ascii()))
+        headers.get_all(AUTHORIZATION).iter().find_map(|header| {
+            let token = header.as_bytes().strip_prefix(PREFIX)?.trim_ascii();
+            Some(Self { header, token })
+        })
+    }
+
+    /// The whole header.
+    pub(super) fn header(&self) -> &HeaderValue {
+        self.header
     }
 
     /// As [`BearerToken::hash`].
     #[must_use]
     pub fn hash(&self) -> TokenHash {
-        TokenHash::of(self.0)
+        TokenHash::of(self.token)
     }
 
     /// The token as a secret of our own; nothing when it is not even ASCII text.
     #[must_use]
     pub fn to_token(&self) -> Option<BearerToken> {
-        let text = std::str::from_utf8(self.0).ok().filter(|text| text.is_ascii());
+        let text = std::str::from_utf8(self.token)
+            .ok()
+            .filter(|text| text.is_ascii());
         text.map(BearerToken::new)
     }
 }
 
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Presented({} bytes)", self.0.len())
+        write!(f, "Presented({} bytes)", self.token.len())
     }
 }
 
