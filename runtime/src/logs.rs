@@ -5,9 +5,11 @@ pub mod lines;
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Format, Json, JsonFields};
+use tracing_subscriber::fmt::{Layer, layer};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
@@ -21,29 +23,30 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging with `filter`, which has the form `info` or `info,signet_ca=debug`.
+/// Starts logging with `filter`, which has the form `info` or `info,signet_ca=debug`: levels by target and nothing
+/// else, so that no program carries an engine for regular expressions.
 ///
 /// # Errors
 /// A sentence when the filter cannot be read, or logging was started before.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter {filter:?}: {e}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let filter: Targets = filter
+        .parse()
+        .map_err(|e| format!("log filter {filter:?}: {e}"))?;
     let started = match format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(true)
-            .finish()
-            .try_init(),
-        LogFormat::Json => json(builder).finish().try_init(),
+        LogFormat::Text => {
+            let lines = layer().with_writer(std::io::stderr);
+            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            registry().with(lines.with_target(true)).with(filter).try_init()
+        }
+        LogFormat::Json => {
+            let lines = json().with_writer(std::io::stderr);
+            registry().with(lines).with(filter).try_init()
+        }
     };
     started.map_err(|e| format!("logging: {e}"))
 }
 
-/// One JSON object per line: time, level and message, then the fields, then the target.
-fn json<F, W>(
-    builder: SubscriberBuilder<tracing_subscriber::fmt::format::DefaultFields, Format, F, W>,
-) -> SubscriberBuilder<JsonFields, Format<Json>, F, W> {
-    builder.json().flatten_event(true).with_current_span(false)
+/// Time, level and message, then the fields, then the target.
+fn json<S>() -> Layer<S, JsonFields, Format<Json>> {
+    layer().json().flatten_event(true).with_current_span(false)
 }

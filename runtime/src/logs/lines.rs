@@ -167,6 +167,8 @@ impl std::fmt::Write for Escaping<'_> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
 
     /// What `tracing` writes in the form of [`crate::logs::init`].
@@ -202,9 +204,8 @@ mod tests {
         let hostile = "a \"quote\", a \\ and\na line\r\t\u{1}\u{7f} é";
         let written = Written::default();
         let make = written.clone();
-        let subscriber = crate::logs::json(tracing_subscriber::fmt())
-            .with_writer(move || make.clone())
-            .finish();
+        let lines = crate::logs::json().with_writer(move || make.clone());
+        let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(
                 target: "audit",
