@@ -28,6 +28,7 @@ use self::pods::watch::{Parts, PodWatch};
 use self::process::ProcessError;
 use self::unix::Unix;
 use crate::metrics::Metrics;
+use crate::policy::protocols::PodPort;
 use crate::quiet::Quiet;
 
 pub mod cgroup;
@@ -136,6 +137,15 @@ pub enum Settings {
         /// How to reach the API server; in-cluster by default.
         kubeconfig: Option<PathBuf>,
     },
+}
+
+/// Where a workload stands for policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its namespace and labels.
+    pub workload: signet_policy::Workload,
+    /// The named ports of its pod.
+    pub ports: Vec<PodPort>,
 }
 
 /// A bell for places of workloads.
@@ -317,10 +327,10 @@ impl Attestor {
         fault
     }
 
-    /// Where the workload stands for policies: its namespace and labels, as they are now. Nothing for one that is
-    /// gone, and for the agent's own identity.
+    /// Where the workload stands for policies, as it is now. Nothing for one that is gone, and for the agent's own
+    /// identity.
     #[must_use]
-    pub fn place(&self, workload: &Workload) -> Option<signet_policy::Workload> {
+    pub fn place(&self, workload: &Workload) -> Option<Place> {
         match &self.kind {
             Kind::Own { .. } => None,
             Kind::Unix(unix) => unix.place(workload),

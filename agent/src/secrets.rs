@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use prost_types::Any;
 use signet_certs::key::{KeyError, hex};
 use signet_certs::{BundleSet, SpiffeId, TrustBundle, TrustDomain, X509Svid};
+use signet_proto::sds::sequences_message;
+use signet_proto::wire::envoy::config::core::v3::Metadata;
 use zeroize::Zeroize;
 
 use crate::svids::Seen;
@@ -22,6 +24,7 @@ pub const ALL: &str = "ALL";
 pub struct Encoded {
     any: Any,
     version: Arc<str>,
+    metadata: Option<Metadata>,
 }
 
 impl Encoded {
@@ -29,6 +32,12 @@ impl Encoded {
     #[must_use]
     pub fn expose_resource(&self) -> Any {
         self.any.clone()
+    }
+
+    /// The sequence numbers of the bundles in it; nothing for a key pair.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
     }
 
     /// Stands for its contents: the same after a restart, another after every change. Made of public
@@ -91,7 +100,12 @@ impl PairSecrets {
             .inspect_err(|error| tracing::error!(%error, "key cannot be encoded for SDS"))
             .ok()?;
         let version = Arc::clone(&self.version);
-        Some(Encoded { any, version })
+        let metadata = None;
+        Some(Encoded {
+            any,
+            version,
+            metadata,
+        })
     }
 }
 
@@ -124,6 +138,7 @@ impl Roots {
         Encoded {
             any: signet_proto::sds::roots(name, &self.bundle),
             version: Arc::clone(&self.version),
+            metadata: Some(sequences_message(&BundleSet::of(Arc::clone(&self.bundle)))),
         }
     }
 
@@ -170,6 +185,7 @@ impl RootSecrets {
             }
             Encoded {
                 any: signet_proto::sds::roots_by_domain(ALL, &bundles),
+                metadata: Some(sequences_message(&bundles)),
                 version: version(parts.into_iter()),
             }
         }))

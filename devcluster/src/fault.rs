@@ -13,6 +13,8 @@ pub enum FaultScope {
     Watches,
     /// Reading pods, by name or as a list; watches are not meant.
     Pods,
+    /// Reading services, by name or as a list; watches are not meant.
+    Services,
     /// Every request, TokenReviews too.
     AllRequests,
 }
@@ -50,6 +52,7 @@ struct Active {
     token_reviews: Option<Fault>,
     watches: Option<Fault>,
     pods: Option<Fault>,
+    services: Option<Fault>,
     all_requests: Option<Fault>,
 }
 
@@ -59,6 +62,7 @@ impl Active {
             ("create", "tokenreviews") => self.token_reviews.as_ref(),
             ("watch", _) => self.watches.as_ref(),
             ("get" | "list", "pods") => self.pods.as_ref(),
+            ("get" | "list", "services") => self.services.as_ref(),
             _ => None,
         };
         special.or(self.all_requests.as_ref())
@@ -79,6 +83,7 @@ impl Faults {
             FaultScope::TokenReviews => active.token_reviews = fault,
             FaultScope::Watches => active.watches = fault,
             FaultScope::Pods => active.pods = fault,
+            FaultScope::Services => active.services = fault,
             FaultScope::AllRequests => active.all_requests = fault,
         });
     }
@@ -110,11 +115,13 @@ mod tests {
             token_reviews: Some(Fault::Garbage),
             watches: Some(Fault::Hang),
             pods: Some(Fault::CloseConnection),
+            services: Some(Fault::Garbage),
             all_requests: Some(Fault::InternalError),
         };
         assert_eq!(active.hitting("create", "tokenreviews"), Some(&Fault::Garbage));
         assert_eq!(active.hitting("watch", "pods"), Some(&Fault::Hang));
         assert_eq!(active.hitting("list", "pods"), Some(&Fault::CloseConnection));
+        assert_eq!(active.hitting("list", "services"), Some(&Fault::Garbage));
         assert_eq!(active.hitting("create", "pods"), Some(&Fault::InternalError));
     }
 }

@@ -106,6 +106,10 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     core("serviceaccounts", "ServiceAccount", &["sa"]),
     Kind {
+        traits: WITH_STATUS,
+        ..core("services", "Service", &["svc"])
+    },
+    Kind {
         fields: &["type"],
         ..core("secrets", "Secret", &[])
     },

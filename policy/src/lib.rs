@@ -9,6 +9,7 @@
 //! | [`fault`] | what is wrong in a document, where, and what to write instead |
 //! | [`model`] | the three kinds of `security.istio.io`, as checked |
 //! | [`set`] | all objects, each in its last good version; what is in force for a workload |
+//! | [`spoken`] | what is spoken on a port, by the words of those who describe it |
 //! | [`scope`] | which objects concern a workload |
 //! | [`mod@program`] | a workload's AuthorizationPolicies, compiled; decisions and traces |
 //! | [`decision`] | what a decision says |
@@ -52,6 +53,7 @@ pub mod principal;
 pub mod program;
 pub mod scope;
 pub mod set;
+pub mod spoken;
 mod table;
 pub mod tokens;
 mod trie;
@@ -67,4 +69,5 @@ pub use path::{Normalization, RequestPath};
 pub use program::{Gate, Program};
 pub use scope::{Mesh, Workload};
 pub use set::{InForce, PolicySet};
+pub use spoken::Spoken;
 pub use trie::Fold;

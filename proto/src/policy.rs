@@ -16,8 +16,12 @@ use signet_policy::{read_object, scope};
 
 use crate::wire::signet::policy::v1 as wire;
 
+pub mod keys;
+pub mod ports;
 mod send;
 
+pub use keys::IssuerKeys;
+pub use ports::Ports;
 pub use send::{faulty_object, sound_object};
 
 /// Largest snapshot sent and read. A thousand policies of usual size are a tenth of it.
@@ -48,6 +52,10 @@ pub struct Snapshot {
     pub root_namespace: String,
     /// The objects.
     pub objects: Vec<Received>,
+    /// Key sets of token issuers, as far as they are known.
+    pub keys: Vec<IssuerKeys>,
+    /// What is spoken on the workload's ports, as far as that is known.
+    pub ports: Ports,
 }
 
 /// An object of a snapshot.
@@ -104,6 +112,9 @@ pub enum SnapshotError {
     /// A faulty object without a fault.
     #[error("faulty object {0} has no fault")]
     NoFault(usize),
+    /// A key set without an address.
+    #[error("key set {0} has no address")]
+    NoAddress(usize),
 }
 
 /// Reads a snapshot.
@@ -138,6 +149,8 @@ pub fn parse(message: wire::PolicySnapshot) -> Result<Snapshot, SnapshotError> {
     for (place, object) in message.faulty.into_iter().enumerate() {
         objects.push(faulty(place, object)?);
     }
+    let keys = keys::received(message.keys)?;
+    let ports = ports::received(message.ports)?;
     Ok(Snapshot {
         version,
         workload: scope::Workload {
@@ -149,6 +162,8 @@ pub fn parse(message: wire::PolicySnapshot) -> Result<Snapshot, SnapshotError> {
         aliases: aliases?,
         root_namespace: mesh.root_namespace,
         objects,
+        keys,
+        ports,
     })
 }
 

@@ -1,6 +1,7 @@
 //! SDS secrets: SVIDs and bundles in Envoy's messages (PEM in `inline_bytes`).
 
 mod read;
+mod sequences;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,6 +17,7 @@ use crate::wire::envoy::extensions::transport_sockets::tls::v3::{
 };
 
 pub use read::{Content, MAX_DOMAINS, ReadError, read};
+pub use sequences::{numbered, sequences_message};
 
 /// Type of every resource of this service.
 pub const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";

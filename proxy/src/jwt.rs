@@ -9,11 +9,15 @@
 //! | `edits` | what becomes of the request's headers |
 //! | [`keys`] | the key sets of the issuers |
 //! | [`fetching`] | keys that this process fetches itself |
+//! | [`files`] | keys that lie in files |
+//! | [`given`] | keys that the agent sends |
 //! | [`refusal`] | why a request is refused, and what it is told |
 
 mod cache;
 mod edits;
 pub mod fetching;
+pub mod files;
+pub mod given;
 mod judge;
 pub mod keys;
 mod places;
@@ -30,10 +34,11 @@ use prometheus_client::registry::Registry;
 use signet_certs::UnixTime;
 use signet_certs::jws::KeySet;
 use signet_policy::RequestIdentity;
-use signet_policy::tokens::TokenRules;
+use signet_policy::tokens::{TokenDenial, TokenRules};
 use signet_runtime::Clock;
 
 pub use edits::Edits;
+pub use given::Given;
 pub use keys::{IssuerKeys, KeySets};
 pub use refusal::{Fault, TokenRefused};
 
@@ -107,6 +112,34 @@ pub struct Judged {
     pub identity: Option<Arc<RequestIdentity>>,
     /// What to do to its headers before it goes on.
     pub edits: Edits,
+    /// The last second in which the token counts, if it has an end.
+    pub ends: Option<UnixTime>,
+}
+
+/// A request that was let pass by a token before, and would not be now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Why.
+    pub refused: TokenRefused,
+    /// Whether nothing is wrong with its token but that keys of a rule for it are on their way still.
+    pub waits: bool,
+}
+
+/// A refusal: what it is, and what may change it.
+struct Refusal {
+    refused: TokenRefused,
+    missed: Option<Missed>,
+    waits: bool,
+}
+
+impl From<TokenRefused> for Refusal {
+    fn from(refused: TokenRefused) -> Self {
+        Self {
+            refused,
+            missed: None,
+            waits: false,
+        }
+    }
 }
 
 /// A refusal for a key that may exist by now: the set that lacks it, and the rule it belongs to.
@@ -137,8 +170,11 @@ impl Tokens {
         request: &Parts,
         clock: &dyn Clock,
     ) -> Result<Judged, TokenRefused> {
-        let mut judged = self.attempt(rules, keys, request, clock.now());
-        if let Err((_, Some(missed))) = &judged {
+        let mut judged = self.attempt(rules, keys, (request, None), clock.now());
+        if let Err(Refusal {
+            missed: Some(missed), ..
+        }) = &judged
+        {
             let patience = rules
                 .rules()
                 .get(missed.rule)
@@ -147,10 +183,10 @@ impl Tokens {
                 .newer(missed.rule, &missed.set, patience.min(LONGEST_WAIT))
                 .await
             {
-                judged = self.attempt(rules, keys, request, clock.now());
+                judged = self.attempt(rules, keys, (request, None), clock.now());
             }
         }
-        let judged = judged.map_err(|(refused, _)| refused);
+        let judged = judged.map_err(|refusal| refusal.refused);
         match &judged {
             Ok(judged) if judged.identity.is_none() => {}
             Ok(_) => TokenMetrics::count(&self.metrics.requests, "accepted"),
@@ -159,18 +195,34 @@ impl Tokens {
         judged
     }
 
+    /// Judges the tokens of a request that was let pass before, for whom it came with, without waiting for keys.
+    ///
+    /// # Errors
+    /// [`Lost`]: it would not be let pass now.
+    pub fn judge_again(
+        &self,
+        rules: &TokenRules,
+        keys: &KeySets,
+        (request, identity): (&Parts, Option<&RequestIdentity>),
+        now: UnixTime,
+    ) -> Result<Judged, Lost> {
+        let judged = self.attempt(rules, keys, (request, identity), now);
+        judged.map_err(|Refusal { refused, waits, .. }| Lost { refused, waits })
+    }
+
     fn attempt(
         &self,
         rules: &TokenRules,
         keys: &KeySets,
-        request: &Parts,
+        (request, before): (&Parts, Option<&RequestIdentity>),
         now: UnixTime,
-    ) -> Result<Judged, (TokenRefused, Option<Missed>)> {
+    ) -> Result<Judged, Refusal> {
         let mut edits = Edits::without_outputs(rules);
         if rules.is_empty() || is_preflight(request) {
             return Ok(Judged {
                 identity: None,
                 edits,
+                ends: None,
             });
         }
         let candidates = places::find(rules, request);
@@ -178,11 +230,12 @@ impl Tokens {
             return Ok(Judged {
                 identity: None,
                 edits,
+                ends: None,
             });
         }
         let tokens = judge::distinct(&candidates);
         if tokens.len() > MAX_TOKENS {
-            return Err((TokenRefused::TooMany, None));
+            return Err(TokenRefused::TooMany.into());
         }
         let attempt = Attempt {
             rules,
@@ -199,19 +252,30 @@ impl Tokens {
                 return Ok(Judged {
                     identity: None,
                     edits,
+                    ends: None,
                 });
             }
             Ok(Some(rule)) => match judge::first_of(&verdicts, rule) {
                 Some(verified) => (rule, verified),
-                None => return Err((TokenRefused::Invalid(Fault::NoRule), None)),
+                None => return Err(TokenRefused::Invalid(Fault::NoRule).into()),
             },
-            Err(denial) => return Err(judge::refused(denial, &verdicts)),
+            Err(denial) => {
+                let waits = matches!(denial, TokenDenial::Invalid)
+                    && before.is_some_and(|before| judge::waits(before, &candidates, &tokens, &verdicts));
+                let (refused, missed) = judge::refused(denial, &verdicts);
+                return Err(Refusal {
+                    refused,
+                    missed,
+                    waits,
+                });
+            }
         };
         edits.learn(rules, rule, verified);
         edits.drop_tokens(rules, &candidates, &verdicts);
         Ok(Judged {
             identity: Some(Arc::clone(&verified.identity)),
             edits,
+            ends: verified.ends(),
         })
     }
 }

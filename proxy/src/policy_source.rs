@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`held`] | all objects this proxy was told of, each in its last good version: pure |
 //! | [`agent`] | the stream of the local agent |
+//! | `refresh` | asking the agent for keys that are missed |
 //! | [`files`] | a directory of YAML |
 //! | [`status`] | what an operator sees of it |
 //! | [`metrics`] | the metrics of it |
@@ -13,20 +14,26 @@ pub mod agent;
 pub mod files;
 pub mod held;
 pub mod metrics;
+mod refresh;
 pub mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use signet_policy::{InForce, Mesh, Workload};
+use signet_policy::tokens::TokenRules;
+use signet_policy::{InForce, Mesh, Spoken, Workload};
+use signet_proto::policy::Ports;
 use signet_runtime::Clock;
+use signet_runtime::grpc::{Timeouts, unix_channel};
 use signet_runtime::http::Readiness;
 use signet_runtime::shutdown::Tasks;
 use tokio::sync::watch;
 
 use crate::config::{Config, PolicySource};
 use crate::enforced::{Enforced, Policies};
+use crate::jwt::KeySets;
 use crate::jwt::fetching::KeyFetcher;
+use crate::jwt::given::GivenKeys;
 use held::{Held, Outstanding};
 use metrics::PolicyMetrics;
 use status::{PolicyStatus, Source};
@@ -59,15 +66,20 @@ pub struct Readers {
 /// Starts the configured source.
 #[must_use]
 pub fn start(config: &Config, parts: Parts, tasks: &Tasks) -> Readers {
+    let parts_metrics = parts.metrics.clone();
     let (writer, readers) = Writer::new(parts, &config.policies);
     match &config.policies {
         PolicySource::Agent => {
             let expected = agent::Expected {
-                socket: config.agent_socket.clone(),
                 trust_domain: config.trust_domain.clone(),
                 providers: config.mesh.providers.clone(),
             };
-            tasks.spawn_essential("policy stream", agent::follow(writer, expected));
+            let channel = unix_channel(config.agent_socket.clone(), Timeouts::default());
+            let (given, misses) = GivenKeys::new();
+            let desk = refresh::Desk::new(channel.clone(), parts_metrics);
+            tasks.spawn_until_shutdown(desk.run(misses));
+            let following = agent::follow(writer, expected, channel, given);
+            tasks.spawn_essential("policy stream", following);
         }
         PolicySource::Files { directory, workload } => {
             let files = files::Files::new(directory.clone(), workload.clone(), config.mesh.clone());
@@ -146,8 +158,14 @@ impl Writer {
             .map(|enforced| enforced.version.clone())
     }
 
-    /// Puts a snapshot in force; what it was made of comes back.
-    fn publish(&mut self, compiled: Compiled, version: String) -> Held {
+    /// Puts a snapshot in force, with the keys of its token rules; what it was made of comes back.
+    fn publish(
+        &mut self,
+        compiled: Compiled,
+        version: String,
+        ports: Ports,
+        keys: impl FnOnce(&Self, &TokenRules) -> KeySets,
+    ) -> Held {
         let Compiled {
             held,
             workload,
@@ -173,18 +191,60 @@ impl Writer {
         self.tell(&outstanding);
         let now = self.parts.clock.now();
         self.status.send_modify(|status| {
-            Arc::make_mut(status).in_force(&version, &workload, &outstanding, now);
+            let status = Arc::make_mut(status);
+            status.in_force(&version, &workload, &outstanding, now);
+            status.ports(&ports);
         });
+        self.tell_ports(&ports);
+        self.tell_tokens(&in_force.tokens, &ports);
         // The former snapshot is still held, so what both want is not fetched twice.
-        let keys = Arc::new(self.parts.issuers.key_sets(&in_force.tokens));
+        let keys = Arc::new(keys(self, &in_force.tokens));
         let enforced = Enforced {
             in_force,
             keys,
+            ports,
             version,
         };
         self.enforced.send_replace(Some(Arc::new(enforced)));
         self.parts.readiness.holds(READY);
         held
+    }
+
+    /// Services that disagree make a port HTTP; who speaks something else there is refused, and has to know why.
+    fn tell_ports(&self, ports: &Ports) {
+        let before = self.enforced.borrow().clone();
+        let known = |port| before.as_ref().and_then(|before| before.ports.get(port));
+        for (port, told) in ports.iter().filter(|(_, told)| told.disputed) {
+            if known(port) != Some(told) {
+                tracing::warn!(
+                    port, origin = %told.origin,
+                    "services disagree on the protocol of a port; it is judged as HTTP"
+                );
+            }
+        }
+    }
+
+    /// Rules for tokens hold where requests are read, which whoever wrote them for a port that is said to be TCP has to
+    /// know.
+    fn tell_tokens(&self, tokens: &TokenRules, ports: &Ports) {
+        if tokens.is_empty() {
+            return;
+        }
+        let before = self.enforced.borrow().clone();
+        let known = |port| {
+            let before = before
+                .as_ref()
+                .filter(|before| !before.in_force.tokens.is_empty())?;
+            before.ports.get(port)
+        };
+        for (port, told) in ports.iter().filter(|(_, told)| told.spoken == Spoken::Tcp) {
+            if known(port) != Some(told) {
+                tracing::warn!(
+                    port, origin = %told.origin,
+                    "a RequestAuthentication cannot be enforced on a port that is judged as TCP"
+                );
+            }
+        }
     }
 
     /// Logs what is wrong with objects, each fault once as long as it stands.

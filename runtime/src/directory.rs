@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::files::read_bounded;
 
+mod watch;
+
+pub use watch::{DirectoryWatch, News};
+
 /// Most looks that a directory which does not come to rest is waited for. Then what is there is taken: files
 /// that are replaced all the time are whole at every look if they are renamed into place.
 const MAX_UNRESTING: u32 = 10;
@@ -46,6 +50,38 @@ pub enum Look {
     New(Vec<Found>),
 }
 
+/// Why a look showed nothing. What was told last stays remembered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// The directory cannot be read, or is beyond its bounds.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    /// No file in it counts. That is what a volume looks like that is not mounted, so it does not say that nothing
+    /// is wanted; a file without contents does.
+    #[error(
+        "directory {} has no file that ends in {endings}: it may not be mounted. To say that there is nothing, leave \
+         a file in it that is empty", path.display()
+    )]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+        /// Which endings count.
+        endings: String,
+    },
+}
+
+impl LookError {
+    /// A stable word for metrics and logs.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "directory",
+            Self::Empty { .. } => "directory_empty",
+        }
+    }
+}
+
 /// A directory that is followed.
 #[derive(Debug)]
 pub struct FollowedDirectory {
@@ -78,10 +114,15 @@ impl FollowedDirectory {
     /// Looks once. Reads every file, so not for a thread that others wait for.
     ///
     /// # Errors
-    /// When the directory cannot be read or is beyond its bounds; what was last told stays remembered. A
-    /// single file that cannot be read is told in its place.
-    pub fn look(&mut self) -> io::Result<Look> {
+    /// A [`LookError`]; what was last told stays remembered. A single file that cannot be read is told in its place.
+    pub fn look(&mut self) -> Result<Look, LookError> {
         let found = self.read()?;
+        if found.is_empty() {
+            return Err(LookError::Empty {
+                path: self.path.clone(),
+                endings: self.bounds.endings.join(", "),
+            });
+        }
         let mut hasher = DefaultHasher::new();
         found.hash(&mut hasher);
         let hash = hasher.finish();
@@ -213,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_never_rests_is_taken_in_the_end() {
-        let (dir, mut followed) = followed(&[]);
+        let (dir, mut followed) = followed(&[("a.yaml", "")]);
         let mut looks = 0;
         loop {
             std::fs::write(dir.path().join("a.yaml"), looks.to_string()).unwrap();
@@ -223,6 +264,28 @@ mod tests {
             }
         }
         assert_eq!(looks, MAX_UNRESTING);
+    }
+
+    #[test]
+    fn a_directory_without_files_says_nothing_and_one_with_an_empty_file_says_that_there_is_nothing() {
+        let (dir, mut followed) = followed(&[("a.yaml", "a"), ("b.yaml", "b"), ("d.md", "")]);
+        settled(&mut followed);
+        for name in ["a.yaml", "b.yaml"] {
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        for _ in 0..=MAX_UNRESTING {
+            let error = followed.look().unwrap_err();
+            assert_eq!(error.as_str(), "directory_empty");
+            assert!(
+                error.to_string().contains("ends in yaml: it may not be mounted"),
+                "{error}"
+            );
+        }
+        std::fs::write(dir.path().join("none.yaml"), "").unwrap();
+        assert_eq!(settled(&mut followed), ["none.yaml="]);
+        // A directory that was never filled says nothing either.
+        let (_dir, mut unfilled) = self::followed(&[]);
+        assert!(matches!(unfilled.look(), Err(LookError::Empty { .. })));
     }
 
     #[test]

@@ -22,11 +22,25 @@ mod url;
 pub use url::{UrlFault, WebUrl};
 
 /// Redirects followed; none is remembered.
-const MAX_REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 5;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
 /// Largest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// The CAs that this machine believes, for servers on the web. A machine without them verifies no server; that is
+/// logged here, and each fetch says so.
+#[must_use]
+pub fn machine_roots() -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        tracing::warn!(
+            "this machine has no CA certificates, so no https server can be verified: name some by ca_file"
+        );
+    }
+    roots
+}
 
 /// Whether an address may be dialled.
 pub type Permit = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
@@ -40,8 +54,19 @@ pub struct Fetcher {
     pub permit: Permit,
     /// Largest body.
     pub max_body: usize,
+    /// Which redirects are followed.
+    pub redirects: Redirects,
     /// How we call ourselves.
     pub user_agent: &'static str,
+}
+
+/// Which redirects are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// Those on the same host, never from TLS to none.
+    SameHost,
+    /// Those to any host that proves itself by TLS.
+    AnyWithTls,
 }
 
 /// Why there is no document.
@@ -142,7 +167,14 @@ impl Fetcher {
             for _ in 0..=MAX_REDIRECTS {
                 match self.get_once(&url).await? {
                     Answer::Body(body) => return Ok(body),
-                    Answer::Redirect(to) => url = url.redirected(&to).map_err(FetchError::Redirect)?,
+                    Answer::Redirect(to) => {
+                        let followed = match self.redirects {
+                            Redirects::SameHost => url.redirected(&to),
+                            Redirects::AnyWithTls => url.joined(&to).and_then(WebUrl::with_tls),
+                        };
+                        url = followed.map_err(FetchError::Redirect)?;
+                        tracing::debug!(%url, "redirected");
+                    }
                 }
             }
             Err(FetchError::Redirects)

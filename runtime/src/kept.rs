@@ -261,9 +261,10 @@ impl<T: PartialEq> Driver<T> {
                 if before.1.is_some() || outcome == Outcome::Changed {
                     tracing::info!(document = %self.document.name, outcome = outcome.as_str(), "document fetched");
                 }
-                (self.observer)(outcome);
                 self.shelf
                     .send_replace((Some(same.unwrap_or_else(|| Arc::new(value))), None));
+                // Who is told by it finds the new one on the shelf.
+                (self.observer)(outcome);
                 true
             }
             Err((outcome, fault)) => {

@@ -12,7 +12,7 @@ use super::peer::{Peer, PeerError};
 use super::pods::Reader;
 use super::pods::index::Pod;
 use super::pods::verdict::{Asked, Verdict, judge};
-use super::{AttestError, Entitlement, Subject, Workload};
+use super::{AttestError, Entitlement, Place, Subject, Workload};
 
 /// Longest wait of one question for what is on its way. A client that waits longer learns why within seconds.
 pub const WAIT: Duration = Duration::from_secs(5);
@@ -126,15 +126,18 @@ impl Kubernetes {
 
     /// The pod's namespace and labels.
     #[must_use]
-    pub fn place(&self, workload: &Workload) -> Option<signet_policy::Workload> {
+    pub fn place(&self, workload: &Workload) -> Option<Place> {
         let Subject::Pod { uid, .. } = &workload.subject else {
             return None;
         };
         let pod = self.entitled(PodUid::parse(uid)?)?;
-        Some(signet_policy::Workload {
-            namespace: pod.facts.namespace.clone(),
-            labels: pod.facts.labels.clone(),
-            role: signet_policy::scope::Role::Sidecar,
+        Some(Place {
+            workload: signet_policy::Workload {
+                namespace: pod.facts.namespace.clone(),
+                labels: pod.facts.labels.clone(),
+                role: signet_policy::scope::Role::Sidecar,
+            },
+            ports: pod.facts.ports.clone(),
         })
     }
 

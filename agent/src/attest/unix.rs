@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 use super::peer::{Peer, PeerError};
 use super::process::{FileId, ProcessError};
-use super::{AttestError, Entitlement, Subject, UnixRule, Wanted, Workload};
+use super::{AttestError, Entitlement, Place, Subject, UnixRule, Wanted, Workload};
 
 /// The attestor by rules.
 #[derive(Debug)]
@@ -120,14 +120,17 @@ impl Unix {
 
     /// Namespace and labels of the default identity's rules.
     #[must_use]
-    pub fn place(&self, workload: &Workload) -> Option<signet_policy::Workload> {
+    pub fn place(&self, workload: &Workload) -> Option<Place> {
         let id = &workload.identities.first()?.id;
         let account = ServiceAccountId::try_from(id).ok()?;
         let rule = self.rules.iter().find(|rule| rule.id == *id)?;
-        Some(signet_policy::Workload {
-            namespace: account.namespace().to_owned(),
-            labels: rule.labels.clone(),
-            role: signet_policy::scope::Role::Sidecar,
+        Some(Place {
+            workload: signet_policy::Workload {
+                namespace: account.namespace().to_owned(),
+                labels: rule.labels.clone(),
+                role: signet_policy::scope::Role::Sidecar,
+            },
+            ports: Vec::new(),
         })
     }
 

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use signet_certs::TrustDomain;
+use signet_policy::DialRules;
+use signet_policy::address::Block;
 use signet_runtime::config::Faults;
 
 use super::{Raw, attestor};
+use crate::policy::issuers::KeyFetching;
 use crate::policy::{Settings, Source};
 
 /// Most aliases of the trust domain.
@@ -25,6 +28,19 @@ pub struct RawPolicies {
     directory: Option<PathBuf>,
     root_namespace: Option<String>,
     trust_domain_aliases: Option<Vec<String>>,
+    jwt: Option<RawTokens>,
+}
+
+/// `policies.jwt` as written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct RawTokens {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    blocked_cidrs: Vec<String>,
+    #[serde(default)]
+    allowed_cidrs: Vec<String>,
 }
 
 impl RawPolicies {
@@ -38,6 +54,7 @@ impl RawPolicies {
         Self {
             root_namespace: Some(self.root_namespace.unwrap_or_else(|| ROOT_NAMESPACE.to_owned())),
             trust_domain_aliases: Some(self.trust_domain_aliases.unwrap_or_default()),
+            jwt: Some(self.jwt.unwrap_or_default()),
             ..self
         }
     }
@@ -65,11 +82,30 @@ pub(super) fn settings(raw: &Raw, faults: &mut Faults) -> Option<Settings> {
         written.trust_domain_aliases.as_deref().unwrap_or_default(),
         faults,
     );
+    let keys = keys(&written.jwt.clone().unwrap_or_default(), faults);
     Some(Settings {
         source: source?,
         root_namespace,
         aliases,
+        keys,
     })
+}
+
+fn keys(written: &RawTokens, faults: &mut Faults) -> KeyFetching {
+    if written.ca_file.as_ref().is_some_and(|path| !path.is_absolute()) {
+        faults.add("policies.jwt.ca_file", "must be an absolute path");
+    }
+    let mut blocks = |key: &str, texts: &[String]| {
+        let blocks = texts.iter().filter_map(|text| faults.parse::<Block>(key, text));
+        blocks.collect()
+    };
+    KeyFetching {
+        dial: DialRules {
+            blocked: blocks("policies.jwt.blocked_cidrs", &written.blocked_cidrs),
+            allowed: blocks("policies.jwt.allowed_cidrs", &written.allowed_cidrs),
+        },
+        ca_file: written.ca_file.clone(),
+    }
 }
 
 fn source(

@@ -218,6 +218,14 @@ fn policies_come_from_one_source_for_an_attestor_that_knows_workloads() {
             format!("{node}policies: {{source: kubernetes, trust_domain_aliases: [Bad]}}\n"),
             "policies.trust_domain_aliases: \"Bad\"",
         ),
+        (
+            format!("{node}policies: {{source: kubernetes, jwt: {{blocked_cidrs: [10.0.0.0/33]}}}}\n"),
+            "policies.jwt.blocked_cidrs: \"10.0.0.0/33\"",
+        ),
+        (
+            format!("{node}policies: {{source: kubernetes, jwt: {{ca_file: c}}}}\n"),
+            "policies.jwt.ca_file: must be an absolute",
+        ),
     ] {
         let found = faults(&yaml);
         assert!(

@@ -1,12 +1,11 @@
 //! A directory of YAML in place of the API server, for machines without Kubernetes. Every object names its
-//! namespace, since one directory is for many workloads.
+//! namespace, since one directory is for many workloads. What is spoken on ports is not known there.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytes::Bytes;
 use signet_policy::document::{Reading, read_text_as_json, unreadable};
-use signet_runtime::directory::{Bounds, FollowedDirectory, Found, Look};
+use signet_runtime::directory::{Bounds, DirectoryWatch, Found, News};
 use tokio::time::Instant;
 
 use super::keeper::{Ear, Heard};
@@ -15,10 +14,6 @@ use super::store::{BOUNDS, Event};
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(500);
-/// Time until a change is confirmed.
-const REST: Duration = Duration::from_millis(100);
 /// What is read.
 const FILES: Bounds = Bounds {
     endings: &["yaml", "yml", "json"],
@@ -29,55 +24,39 @@ const FILES: Bounds = Bounds {
 
 /// Follows `path` until nobody listens any more.
 pub async fn follow(path: PathBuf, ear: Ear, metrics: Metrics) {
-    let mut directory = FollowedDirectory::new(path, FILES);
-    let mut quiet = Quiet::default();
-    loop {
-        let looked = tokio::task::spawn_blocking(move || {
-            let look = directory.look().map(documents);
-            (directory, look)
-        });
-        let Ok((back, look)) = looked.await else { return };
-        directory = back;
-        let (heard, wait) = match look {
-            Ok(None) => (None, REST),
-            Ok(Some(None)) => (None, LOOK),
-            Ok(Some(Some(all))) => {
+    let mut directory = DirectoryWatch::new(path, FILES);
+    let (mut quiet, mut failing) = (Quiet::default(), false);
+    while let Some(news) = directory.next().await {
+        let heard = match news {
+            News::Same if failing => Heard::Recovered(Part::Directory),
+            News::Same => continue,
+            News::New(files) => {
+                let read = tokio::task::spawn_blocking(move || files.iter().flat_map(of_file).collect());
+                let Ok(all) = read.await else { return };
                 let state = State::Listed { version: None };
-                (Some(Heard::Well(Part::Directory, state, Event::Files(all))), LOOK)
+                Heard::Well(Part::Directory, state, Event::Files(all))
             }
-            Err(error) => {
-                let error = error.to_string();
-                Metrics::blame(&metrics.policy_watch_failures, "directory");
-                if quiet.may_log("directory", Instant::now()) {
-                    tracing::warn!(
-                        reason = "directory",
+            News::Failed(error) => {
+                let (reason, error) = (error.as_str(), error.to_string());
+                Metrics::blame(&metrics.policy_watch_failures, reason);
+                if quiet.may_log(reason, Instant::now()) {
+                    tracing::error!(
+                        reason,
                         error,
                         "policies cannot be read; what is known of them stays in use"
                     );
                 }
-                (Some(Heard::Failed(Part::Directory, "directory", error)), LOOK)
+                Heard::Failed(Part::Directory, reason, error)
             }
         };
-        if let Some(heard) = heard
-            && ear.send(heard).await.is_err()
-        {
+        failing = matches!(heard, Heard::Failed(..));
+        if ear.send(heard).await.is_err() {
             return;
         }
-        tokio::time::sleep(wait).await;
     }
 }
 
 type Documents = Vec<(Reading, Option<Bytes>)>;
-
-/// The documents of what was found; nothing inside for nothing new, nothing at all while it does not rest.
-#[expect(clippy::option_option, reason = "outside: is it at rest; inside: is it new")]
-fn documents(look: Look) -> Option<Option<Documents>> {
-    match look {
-        Look::Unrested => None,
-        Look::Same => Some(None),
-        Look::New(files) => Some(Some(files.iter().flat_map(of_file).collect())),
-    }
-}
 
 fn of_file(file: &Found) -> Documents {
     let text = match &file.contents {

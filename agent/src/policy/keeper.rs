@@ -9,10 +9,10 @@ use signet_runtime::Clock;
 use signet_runtime::http::Readiness;
 use tokio::sync::{mpsc, watch};
 
-use super::space::{Digest, Spaces};
+use super::space::Digest;
 use super::status::{Part, Sources, State};
-use super::store::{Change, Event, Store};
-use super::{Mesh, Policies};
+use super::store::{Change, Event, Store, View};
+use super::{Mesh, Policies, services};
 use crate::metrics::{InState, Metrics, Outcome, gauge};
 
 /// Name of the readiness condition.
@@ -35,6 +35,8 @@ pub const STATES: [&str; 7] = [
 pub enum Heard {
     /// It goes well: what happened, and what is known since.
     Well(Part, State, Event),
+    /// It goes well again, and nothing has changed.
+    Recovered(Part),
     /// It failed; what is known stays in use.
     Failed(Part, &'static str, String),
 }
@@ -46,7 +48,7 @@ pub type Ear = mpsc::Sender<Heard>;
 pub struct Keeper {
     store: Store,
     queue: mpsc::Receiver<Heard>,
-    view: watch::Sender<Option<Spaces>>,
+    view: watch::Sender<Option<View>>,
     sources: watch::Sender<Arc<Sources>>,
     parts: Parts,
     /// Faulty objects that were logged, as they were.
@@ -83,6 +85,7 @@ impl Keeper {
             mesh: Arc::new(mesh),
             view: views,
             sources: all,
+            issuers: None,
         };
         (this, ear, policies)
     }
@@ -106,6 +109,7 @@ impl Keeper {
                     sources.well(part, state);
                     events.push(event);
                 }
+                Heard::Recovered(part) => sources.recovered(part),
                 Heard::Failed(part, reason, error) => sources.failed(part, reason, error),
             }
         }
@@ -138,14 +142,24 @@ impl Keeper {
                 "there is no room for policies; they count as the strictest in their namespaces"
             );
         }
+        if change.services_left_out > 0 {
+            let services = u64::try_from(change.services_left_out).unwrap_or(u64::MAX);
+            let outcome = "services_no_room";
+            let events = &self.parts.metrics.policy_events;
+            events.get_or_create(&Outcome { outcome }).inc_by(services);
+            tracing::error!(
+                services,
+                "there is no room for services; what they say of ports does not count"
+            );
+        }
     }
 
     fn publish(&mut self, first: bool) {
-        let spaces = self.store.spaces().clone();
+        let view = self.store.view().clone();
         let mut counts = BTreeMap::new();
         let mut policies = 0_u64;
         let mut standing = BTreeSet::new();
-        for (name, item) in spaces.items() {
+        for (name, item) in view.spaces.items() {
             policies += 1;
             *counts.entry(item.state()).or_insert(0_u64) += 1;
             if item.state() == "sound" {
@@ -171,7 +185,8 @@ impl Keeper {
         metrics
             .policies_changed
             .set(gauge(self.parts.clock.now().as_secs()));
-        self.view.send_replace(Some(spaces));
+        self.parts.metrics.services.set(gauge_of(view.services.len()));
+        self.view.send_replace(Some(view));
         if first {
             self.parts.readiness.holds(READY);
             tracing::info!(policies, "the policies are known");
@@ -182,10 +197,14 @@ impl Keeper {
 fn outcome(state: &State, event: &Event) -> &'static str {
     match (state, event) {
         (State::Absent, _) => "absent",
-        (_, Event::Listed(..) | Event::Files(_)) => "listed",
-        (_, Event::Applied(_)) => "applied",
-        (_, Event::Deleted(_)) => "deleted",
+        (_, Event::Listed(..) | Event::Files(_) | Event::Services(services::Event::Listed(_))) => "listed",
+        (_, Event::Applied(_) | Event::Services(services::Event::Applied(_))) => "applied",
+        (_, Event::Deleted(_) | Event::Services(services::Event::Deleted(..))) => "deleted",
     }
+}
+
+fn gauge_of(count: usize) -> i64 {
+    gauge(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

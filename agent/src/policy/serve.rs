@@ -8,12 +8,16 @@ use futures::Stream;
 use signet_proto::wire::signet::policy::v1::policy_discovery_server::{
     PolicyDiscovery, PolicyDiscoveryServer,
 };
-use signet_proto::wire::signet::policy::v1::{PolicySnapshot, StreamPoliciesRequest};
+use signet_proto::wire::signet::policy::v1::{
+    PolicySnapshot, RefreshKeysRequest, RefreshKeysResponse, StreamPoliciesRequest,
+};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Policies;
+use super::issuers::KeptSets;
 use super::snapshot::Basis;
+use super::{Policies, protocols, refresh};
 use crate::attest::{Peer, Places, Workload};
 use crate::ca_client::bounded;
 use crate::metrics::Metrics;
@@ -56,9 +60,7 @@ impl PolicyDiscovery for PolicyService {
         &self,
         request: Request<Streaming<StreamPoliciesRequest>>,
     ) -> Result<Response<Snapshots>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let peer =
-            peer.ok_or_else(|| Status::permission_denied("the kernel named no peer for this connection"))?;
+        let peer = peer(&request)?;
         let admitted = self.parts.admit(StreamKind::Policies, &peer).await;
         let (entry, workload) = admitted.map_err(|closing| status(&closing))?;
         let Some(policies) = self.policies.clone() else {
@@ -66,6 +68,7 @@ impl PolicyDiscovery for PolicyService {
             entry.refused(&closing, "");
             return Err(status(&closing));
         };
+        let key_news = policies.issuers.as_ref().map(|issuers| issuers.news());
         let live = Live {
             incoming: request.into_inner(),
             ended: ended(&self.parts.attestor, &peer, &workload),
@@ -78,11 +81,34 @@ impl PolicyDiscovery for PolicyService {
             metrics: self.metrics.clone(),
             proxy: String::new(),
             basis: None,
+            sets: KeptSets::default(),
+            key_news,
             sent: None,
             patience_ends: None,
         };
         Ok(Response::new(snapshots(live)))
     }
+
+    async fn refresh_keys(
+        &self,
+        request: Request<RefreshKeysRequest>,
+    ) -> Result<Response<RefreshKeysResponse>, Status> {
+        let peer = peer(&request)?;
+        let asked = refresh::refresh(&self.parts, self.policies.as_ref(), &peer, request.into_inner()).await;
+        let outcome = match &asked {
+            Ok(true) => "newer",
+            Ok(false) => "not_newer",
+            Err(closing) => closing.reason,
+        };
+        Metrics::count(&self.metrics.key_refreshes, outcome);
+        let newer = asked.map_err(|closing| status(&closing))?;
+        Ok(Response::new(RefreshKeysResponse { newer }))
+    }
+}
+
+fn peer<R>(request: &Request<R>) -> Result<Peer, Status> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    peer.ok_or_else(|| Status::permission_denied("the kernel named no peer for this connection"))
 }
 
 struct Live {
@@ -98,6 +124,9 @@ struct Live {
     /// What the proxy calls itself; not proven.
     proxy: String,
     basis: Option<Basis>,
+    /// The key sets that its policies ask for.
+    sets: KeptSets,
+    key_news: Option<watch::Receiver<u64>>,
     /// Version of the last snapshot.
     sent: Option<String>,
     patience_ends: Option<Instant>,
@@ -154,22 +183,58 @@ impl Live {
 
     /// The snapshot, if it differs from the last one.
     fn look(&mut self) -> Result<Option<PolicySnapshot>, Closing> {
-        let Some(spaces) = self.policies.view.borrow_and_update().clone() else {
+        self.places.seen();
+        if let Some(news) = &mut self.key_news {
+            news.mark_unchanged();
+        }
+        self.policies.view.mark_unchanged();
+        let Some(basis) = basis(&self.parts, &self.policies, &self.workload)? else {
             return Ok(None);
         };
-        self.places.seen();
-        let place = self.parts.attestor.place(&self.workload).ok_or_else(no_place)?;
-        let basis = Basis::new(&spaces, &self.policies.mesh, place);
+        let basis = self.with_keys(basis);
         if self.basis.as_ref().is_some_and(|known| known.is_that_of(&basis)) {
             return Ok(None);
         }
         let snapshot = basis.snapshot(&self.policies.mesh).map_err(too_large)?;
+        self.tell_disputes(&basis);
         self.basis = Some(basis);
         if self.sent.as_ref() == Some(&snapshot.version) {
             return Ok(None);
         }
         self.sent = Some(snapshot.version.clone());
         Ok(Some(snapshot))
+    }
+
+    /// With what is known of the key sets that it asks for, which are kept from now on.
+    fn with_keys(&mut self, basis: Basis) -> Basis {
+        let Some(issuers) = &self.policies.issuers else {
+            return basis;
+        };
+        if !self
+            .basis
+            .as_ref()
+            .is_some_and(|known| known.has_policies_of(&basis))
+        {
+            // The former sets are still held, so what both want is not fetched twice.
+            self.sets = issuers.keep(&basis.issuers(&self.policies.mesh));
+        }
+        basis.with_keys(issuers.known(&self.sets))
+    }
+
+    /// Services that say different things of a port: not all of them can be right, which their owners will want to know.
+    fn tell_disputes(&self, basis: &Basis) {
+        let before = self.basis.as_ref().map(Basis::ports);
+        for (port, known) in basis.ports() {
+            let is_news = before.and_then(|before| before.get(port)) != Some(known);
+            if known.disputed && is_news {
+                tracing::warn!(
+                    pid = self.peer.pid(),
+                    port,
+                    origin = known.origin,
+                    "services disagree on the protocol of a port; it is judged as HTTP"
+                );
+            }
+        }
     }
 
     /// Waits for something that may mean a new snapshot, and takes answers meanwhile.
@@ -196,6 +261,7 @@ impl Live {
                 Err(_) => Err(shutting_down().into()),
             },
             () = self.places.changed() => Ok(()),
+            () = rings(&mut self.key_news) => Ok(()),
             () = tokio::time::sleep_until(patience_ends.unwrap_or_else(Instant::now)),
                 if patience_ends.is_some() =>
             {
@@ -240,7 +306,33 @@ impl Live {
     }
 }
 
-fn not_served() -> Closing {
+/// What the snapshot of a workload is made of now, but for key sets. Nothing before everything is known.
+pub(super) fn basis(
+    parts: &Parts,
+    policies: &Policies,
+    workload: &Workload,
+) -> Result<Option<Basis>, Closing> {
+    let Some(view) = policies.view.borrow().clone() else {
+        return Ok(None);
+    };
+    let place = parts.attestor.place(workload).ok_or_else(no_place)?;
+    let services = view.services.space(&place.workload.namespace);
+    let ports = protocols::ports(services.map(AsRef::as_ref), &place.workload.labels, &place.ports);
+    let basis = Basis::new(&view.spaces, &policies.mesh, place.workload);
+    Ok(Some(basis.with_ports(ports)))
+}
+
+async fn rings(news: &mut Option<watch::Receiver<u64>>) {
+    let rang = match news {
+        Some(news) => news.changed().await.is_ok(),
+        None => false,
+    };
+    if !rang {
+        std::future::pending::<()>().await;
+    }
+}
+
+pub(super) fn not_served() -> Closing {
     Closing {
         code: Code::FailedPrecondition,
         reason: "not_served",

@@ -1,15 +1,21 @@
 //! What concerns one workload, and its version. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use ring::digest;
+use signet_policy::KeyAddress;
 use signet_policy::scope::Workload;
-use signet_proto::policy::MAX_SNAPSHOT_BYTES;
+use signet_proto::policy::keys::{digest as digest_of, keys_message};
+use signet_proto::policy::ports::port_messages;
+use signet_proto::policy::{MAX_SNAPSHOT_BYTES, Ports};
 use signet_proto::wire::signet::policy::v1 as wire;
 
 use super::Mesh;
+use super::issuers::{Issuer, Known};
 use super::space::{Item, Message, Space, Spaces};
 
 /// What a workload's snapshot is made of, to tell at a glance whether it has to be made anew.
@@ -19,6 +25,8 @@ pub struct Basis {
     everywhere: Option<Arc<Space>>,
     root: Option<Arc<Space>>,
     own: Option<Arc<Space>>,
+    ports: Ports,
+    keys: Known,
 }
 
 impl Basis {
@@ -32,12 +40,68 @@ impl Basis {
             root: spaces.space(Some(root)).cloned(),
             own: own.and_then(|own| spaces.space(Some(own)).cloned()),
             workload,
+            ports: Ports::new(),
+            keys: Known::new(),
         }
+    }
+
+    /// The same, with what is spoken on the workload's ports.
+    #[must_use]
+    pub fn with_ports(mut self, ports: Ports) -> Self {
+        self.ports = ports;
+        self
+    }
+
+    /// The same, with key sets of token issuers.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Known) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// What is spoken on the workload's ports.
+    #[must_use]
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// The key sets that the workload's policies ask for. One that several rules ask for is given the longest time that
+    /// one of them allows.
+    #[must_use]
+    pub fn issuers(&self, mesh: &Mesh) -> BTreeSet<Issuer> {
+        let mut wanted: BTreeMap<&KeyAddress, Duration> = BTreeMap::new();
+        for issuer in self.items(mesh).flat_map(|item| &item.issuers) {
+            let patience = wanted.entry(&issuer.address).or_default();
+            *patience = issuer.patience.max(*patience);
+        }
+        let issuers = wanted.into_iter().map(|(address, patience)| Issuer {
+            address: address.clone(),
+            patience,
+        });
+        issuers.collect()
+    }
+
+    fn items(&self, mesh: &Mesh) -> impl Iterator<Item = &Arc<Item>> {
+        let root = mesh.settings.root_namespace.clone();
+        let spaces = [&self.everywhere, &self.root, &self.own];
+        let items = spaces.into_iter().flatten().flat_map(|space| space.values());
+        items.filter(move |item| item.concerns(&self.workload, &root))
     }
 
     /// Whether a snapshot of both is the same for certain.
     #[must_use]
     pub fn is_that_of(&self, other: &Self) -> bool {
+        let same = |one: &(KeyAddress, _), other: &(KeyAddress, _)| {
+            one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1)
+        };
+        let mut pairs = self.keys.iter().zip(&other.keys);
+        let keys = self.keys.len() == other.keys.len() && pairs.all(|(one, other)| same(one, other));
+        keys && self.ports == other.ports && self.has_policies_of(other)
+    }
+
+    /// Whether both are of the same workload and the same policies, for certain.
+    #[must_use]
+    pub fn has_policies_of(&self, other: &Self) -> bool {
         let same = |one: &Option<Arc<Space>>, other: &Option<Arc<Space>>| match (one, other) {
             (None, None) => true,
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -55,9 +119,6 @@ impl Basis {
     /// Its size, if it has more than [`MAX_SNAPSHOT_BYTES`].
     pub fn snapshot(&self, mesh: &Mesh) -> Result<wire::PolicySnapshot, usize> {
         let root = mesh.settings.root_namespace.as_str();
-        let spaces = [&self.everywhere, &self.root, &self.own];
-        let items = spaces.into_iter().flatten().flat_map(|space| space.values());
-        let items: Vec<&Arc<Item>> = items.filter(|item| item.concerns(&self.workload, root)).collect();
         let mut snapshot = wire::PolicySnapshot {
             version: String::new(),
             namespace: self.workload.namespace.clone(),
@@ -74,16 +135,23 @@ impl Basis {
             }),
             objects: Vec::new(),
             faulty: Vec::new(),
+            keys: Vec::new(),
+            ports: port_messages(&self.ports),
         };
         // The version: of all but the objects as they travel, then of the objects' own digests.
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&snapshot.encode_to_vec());
-        for item in items {
+        for item in self.items(mesh) {
             context.update(&item.digest);
             match &item.message {
                 Message::Sound(object) => snapshot.objects.push(object.clone()),
                 Message::Faulty(object, _) => snapshot.faulty.push(object.clone()),
             }
+        }
+        for (address, set) in &self.keys {
+            let message = keys_message(address, set.jwks.clone());
+            context.update(&digest_of(&message.encode_to_vec()));
+            snapshot.keys.push(message);
         }
         let hash = context.finish();
         for byte in hash.as_ref().iter().take(16) {

@@ -13,6 +13,8 @@ use signet_policy::model::{Attachment, Kind};
 use signet_policy::scope::{Workload, level, peer_level};
 use signet_proto::wire::signet::policy::v1::{FaultyObject, SoundObject};
 
+use super::issuers::Issuer;
+
 /// SHA-256.
 pub type Digest = [u8; 32];
 
@@ -31,6 +33,8 @@ pub struct Item {
     pub message: Message,
     /// Of what travels.
     pub digest: Digest,
+    /// Key sets that it asks for.
+    pub issuers: Vec<Issuer>,
 }
 
 /// What travels of an object.
@@ -71,7 +75,15 @@ impl Item {
             origin: origin.to_owned(),
             digest: message.digest(),
             message,
+            issuers: Vec::new(),
         }
+    }
+
+    /// The same, asking for these key sets.
+    #[must_use]
+    pub fn asking(mut self, issuers: Vec<Issuer>) -> Self {
+        self.issuers = issuers;
+        self
     }
 
     /// Whether it concerns the workload at all.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use signet_policy::model::Kind;
 
+use super::issuers::Issuers;
 use super::{KINDS, Policies, Source};
 
 /// How the source of one kind is, or that of all.
@@ -41,6 +42,8 @@ pub enum Part {
     Kind(Kind),
     /// The directory.
     Directory,
+    /// Services at the API server.
+    Services,
 }
 
 impl Part {
@@ -50,6 +53,7 @@ impl Part {
         match self {
             Self::Kind(kind) => kind.as_str(),
             Self::Directory => "directory",
+            Self::Services => "Service",
         }
     }
 }
@@ -70,7 +74,10 @@ impl Sources {
             (part, health)
         };
         Self(match source {
-            Source::Kubernetes { .. } => KINDS.map(|kind| unknown(Part::Kind(kind))).into(),
+            Source::Kubernetes { .. } => {
+                let kinds = KINDS.map(|kind| unknown(Part::Kind(kind)));
+                kinds.into_iter().chain([unknown(Part::Services)]).collect()
+            }
             Source::Directory(_) => [unknown(Part::Directory)].into(),
         })
     }
@@ -78,6 +85,13 @@ impl Sources {
     /// Notes that a source is well, and what is known of it.
     pub fn well(&mut self, part: Part, state: State) {
         self.0.insert(part, Health { state, failure: None });
+    }
+
+    /// Notes that a source is well again, and knows what it knew.
+    pub fn recovered(&mut self, part: Part) {
+        if let Some(health) = self.0.get_mut(&part) {
+            health.failure = None;
+        }
     }
 
     /// Notes a failure; what is known stays known.
@@ -116,8 +130,8 @@ impl Sources {
 /// The page `/v1/policies`, but for the streams.
 #[must_use]
 pub fn page(policies: &Policies) -> Value {
-    let spaces = policies.view.borrow().clone();
-    let items = spaces.as_ref().map(|spaces| {
+    let view = policies.view.borrow().clone();
+    let items = view.as_ref().map(|view| {
         let item = |(name, item): (
             &signet_policy::decision::PolicyName,
             &std::sync::Arc<super::space::Item>,
@@ -131,14 +145,16 @@ pub fn page(policies: &Policies) -> Value {
                 "faults": item.faults(),
             })
         };
-        spaces.items().map(item).collect::<Vec<_>>()
+        view.spaces.items().map(item).collect::<Vec<_>>()
     });
     let settings = &policies.mesh.settings;
     json!({
         "source": settings.source.name(),
         "root_namespace": settings.root_namespace,
-        "synced": spaces.is_some(),
+        "synced": view.is_some(),
         "sources": policies.sources.borrow().json(),
         "policies": items.unwrap_or_default(),
+        "services": view.map(|view| view.services.len()),
+        "key_sets": policies.issuers.as_ref().map(Issuers::page),
     })
 }

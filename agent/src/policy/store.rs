@@ -10,13 +10,17 @@ use bytes::Bytes;
 use signet_policy::PolicySet;
 use signet_policy::decision::PolicyName;
 use signet_policy::document::{Content, Reading};
-use signet_policy::fault::{Fault, Problem};
-use signet_policy::model::salvage::{Effect, Faulty};
-use signet_policy::model::{Attachment, Kind, Object, ObjectKey};
-use signet_proto::policy::{faulty_object, sound_object};
+use signet_policy::fault::Fault;
+use signet_policy::model::salvage::Faulty;
+use signet_policy::model::{Kind, Object, ObjectKey};
+use signet_proto::policy::sound_object;
 
 use super::object::{ORIGIN, Told};
+use super::services::{self, MAX_SERVICES, Services};
 use super::space::{Item, Message, Spaces};
+use items::{faulty_item, issuers, no_room, strictest};
+
+mod items;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,17 @@ pub enum Event {
     Listed(Kind, Vec<Told>),
     /// These are all documents of a directory, with what travels of each.
     Files(Vec<(Reading, Option<Bytes>)>),
+    /// Something about services.
+    Services(services::Event),
+}
+
+/// What there is. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The policies.
+    pub spaces: Spaces,
+    /// The services.
+    pub services: Services,
 }
 
 /// What events changed.
@@ -59,6 +74,8 @@ pub struct Change {
     pub view: bool,
     /// Objects for which there was no room.
     pub no_room: usize,
+    /// Services for which there was no room.
+    pub services_left_out: usize,
 }
 
 /// The store.
@@ -74,7 +91,7 @@ pub struct Store {
     /// Where objects had to be left out.
     full: BTreeSet<(Kind, String)>,
     objects: usize,
-    spaces: Spaces,
+    view: View,
 }
 
 #[derive(Clone, Debug)]
@@ -102,14 +119,20 @@ impl Store {
             bytes: 0,
             full: BTreeSet::new(),
             objects: 0,
-            spaces: Spaces::default(),
+            view: View::default(),
         }
     }
 
     /// What there is now.
     #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The policies there are now.
+    #[must_use]
     pub fn spaces(&self) -> &Spaces {
-        &self.spaces
+        &self.view.spaces
     }
 
     /// Takes events in, one after the other.
@@ -130,6 +153,11 @@ impl Store {
                 Event::Files(documents) => {
                     self.files(documents);
                     change.view |= self.rebuild();
+                }
+                Event::Services(event) => {
+                    let (changed, left_out) = self.view.services.apply(event, MAX_SERVICES);
+                    change.view |= changed;
+                    change.services_left_out += left_out;
                 }
             }
         }
@@ -271,14 +299,14 @@ impl Store {
                 self.item(key, fault)
             };
             changed |= match item {
-                Some(item) => self.spaces.put(name, item),
-                None => self.spaces.remove(Some(&key.namespace), &name),
+                Some(item) => self.view.spaces.put(name, item),
+                None => self.view.spaces.remove(Some(&key.namespace), &name),
             };
         }
         for (kind, namespace) in self.full.clone() {
             let key = key(kind, &namespace, LEFT_OUT);
             if let Some(item) = self.left_out(&key) {
-                changed |= self.spaces.put(PolicyName::Object(key), item);
+                changed |= self.view.spaces.put(PolicyName::Object(key), item);
             }
         }
         changed
@@ -303,13 +331,13 @@ impl Store {
                 items.insert(name, item);
             }
         }
-        let mut changed = self.spaces.retain(|namespace, name| {
+        let mut changed = self.view.spaces.retain(|namespace, name| {
             items
                 .get(name)
                 .is_some_and(|item| item.namespace.as_deref() == namespace)
         });
         for (name, item) in items {
-            changed |= self.spaces.put(name, item);
+            changed |= self.view.spaces.put(name, item);
         }
         changed
     }
@@ -324,12 +352,13 @@ impl Store {
         };
         let faults: &[Fault] = fault.map_or(&[], |(faulty, _)| &faulty.faults);
         let message = sound_object(key, uid, &good.origin, good.json.clone(), faults);
-        Some(Item::new(
+        let item = Item::new(
             (Some(key.kind), Some(key.namespace.clone())),
             good.object.attachment().clone(),
             &good.origin,
             Message::Sound(message),
-        ))
+        );
+        Some(item.asking(issuers(&good.object)))
     }
 
     /// What stands for the objects of a namespace that were left out, if any were.
@@ -345,49 +374,6 @@ fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
         kind,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-    }
-}
-
-fn faulty_item(faulty: &Faulty, uid: &str, origin: &str, line: u64) -> Item {
-    let message = faulty_object(faulty, uid, origin, line);
-    Item::new(
-        (faulty.kind, faulty.namespace.clone()),
-        faulty.attachment.clone(),
-        origin,
-        Message::Faulty(message, faulty.effect.as_str()),
-    )
-}
-
-fn no_room(key: &ObjectKey) -> Reading {
-    Reading {
-        origin: ORIGIN.into(),
-        line: 0,
-        content: Content::Faulty(Arc::new(strictest(key))),
-    }
-}
-
-/// An object that was not even looked at.
-fn strictest(key: &ObjectKey) -> Faulty {
-    let fault = Fault {
-        path: String::new(),
-        line: None,
-        problem: Problem::Told {
-            problem: "the agent has no room for this policy".to_owned(),
-            hint: "remove policies that are not needed".to_owned(),
-        },
-    };
-    Faulty {
-        key: Some(key.clone()),
-        kind: Some(key.kind),
-        namespace: Some(key.namespace.clone()),
-        attachment: Attachment::Everything,
-        certain: false,
-        effect: match key.kind {
-            Kind::AuthorizationPolicy => Effect::DenyAll,
-            Kind::PeerAuthentication => Effect::Strict,
-            Kind::RequestAuthentication => Effect::RefuseTokens,
-        },
-        faults: vec![fault],
     }
 }
 

@@ -1,28 +1,28 @@
 //! The watch of one kind at the API server. While it is broken, what is known stays in use.
 //!
-//! A kind that the server does not have has no objects. That is believed of a server that calls itself ready
-//! only: one that is starting may not know its kinds yet.
+//! A kind of policies that the server does not have has no objects. That is believed of a server that calls itself
+//! ready only: one that is starting may not know its kinds yet. Services are always there.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::Api;
 use kube::runtime::watcher;
-use signet_policy::model::Kind;
 use signet_runtime::backoff::{Backoff, random_share};
 use tokio::time::Instant;
 
 use super::keeper::{Ear, Heard};
-use super::object::{GROUP, key, told};
-use super::status::{Part, State};
+use super::status::State;
 use super::store::Event;
 use crate::attest::pods::watch::chain;
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
 
-/// Versions that are followed, the preferred one first. All show the same objects.
-const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+mod subject;
+
+pub use subject::{AllServices, Subject};
+
 /// Waits after a failure. The API server's herd after a restart of its own is every node at once.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(500),
@@ -49,23 +49,23 @@ enum Over {
 }
 
 /// The watch.
-pub struct KindWatch {
+pub struct Watch<S: Subject> {
     client: kube::Client,
-    kind: Kind,
+    subject: S,
     ear: Ear,
     metrics: Metrics,
-    listing: Vec<super::object::Told>,
+    listing: Vec<S::Told>,
     failures: u32,
     quiet: Quiet<&'static str>,
 }
 
-impl KindWatch {
-    /// Follows the objects of `kind`.
+impl<S: Subject> Watch<S> {
+    /// Follows the objects of `subject`.
     #[must_use]
-    pub fn new(client: kube::Client, kind: Kind, ear: Ear, metrics: Metrics) -> Self {
+    pub fn new(client: kube::Client, subject: S, ear: Ear, metrics: Metrics) -> Self {
         Self {
             client,
-            kind,
+            subject,
             ear,
             metrics,
             listing: Vec::new(),
@@ -78,14 +78,14 @@ impl KindWatch {
     pub async fn run(mut self) {
         loop {
             let mut missing = 0;
-            for version in VERSIONS {
+            for version in S::VERSIONS {
                 match self.follow(version).await {
                     Over::NotFound => missing += 1,
                     Over::Again => break,
                     Over::Deaf => return,
                 }
             }
-            if missing == VERSIONS.len() && self.absent().await == Over::Deaf {
+            if missing == S::VERSIONS.len() && self.absent().await == Over::Deaf {
                 return;
             }
         }
@@ -93,11 +93,15 @@ impl KindWatch {
 
     /// Neither version is there: says so, if the server can be believed, and waits until it is looked again.
     async fn absent(&mut self) -> Over {
+        if !S::MAY_BE_ABSENT {
+            let error = "the API server does not know them".to_owned();
+            return self.failed("list", error).await;
+        }
         match self.is_ready().await {
             Ok(()) => {
                 self.failures = 0;
-                let none = Event::Listed(self.kind, Vec::new());
-                let heard = Heard::Well(Part::Kind(self.kind), State::Absent, none);
+                let none = self.subject.listed(Vec::new());
+                let heard = Heard::Well(self.subject.part(), State::Absent, none);
                 if self.ear.send(heard).await.is_err() {
                     return Over::Deaf;
                 }
@@ -124,9 +128,7 @@ impl KindWatch {
     }
 
     async fn follow(&mut self, version: &'static str) -> Over {
-        let gvk = GroupVersionKind::gvk(GROUP, version, self.kind.as_str());
-        let resource = ApiResource::from_gvk_with_plural(&gvk, plural(self.kind));
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        let api = Api::<S::Object>::all_with(self.client.clone(), &self.subject.resource(version));
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let mut events = pin!(watcher(api, config));
         let mut listing = true;
@@ -156,7 +158,7 @@ impl KindWatch {
                     let state = State::Listed {
                         version: Some(version),
                     };
-                    let heard = Heard::Well(Part::Kind(self.kind), state, event);
+                    let heard = Heard::Well(self.subject.part(), state, event);
                     if self.ear.send(heard).await.is_err() {
                         return Over::Deaf;
                     }
@@ -166,19 +168,22 @@ impl KindWatch {
     }
 
     /// What an event means, once it means something.
-    fn event(&mut self, version: &str, event: watcher::Event<DynamicObject>) -> Option<Event> {
+    fn event(&mut self, version: &str, event: watcher::Event<S::Object>) -> Option<Event> {
         match event {
             watcher::Event::Init => {
                 self.listing.clear();
                 None
             }
             watcher::Event::InitApply(object) => {
-                self.listing.extend(told(self.kind, version, object));
+                self.listing.extend(self.subject.told(version, object));
                 None
             }
-            watcher::Event::InitDone => Some(Event::Listed(self.kind, std::mem::take(&mut self.listing))),
-            watcher::Event::Apply(object) => told(self.kind, version, object).map(Event::Applied),
-            watcher::Event::Delete(object) => key(self.kind, &object).map(Event::Deleted),
+            watcher::Event::InitDone => Some(self.subject.listed(std::mem::take(&mut self.listing))),
+            watcher::Event::Apply(object) => self
+                .subject
+                .told(version, object)
+                .map(|told| self.subject.applied(told)),
+            watcher::Event::Delete(object) => self.subject.deleted(&object),
         }
     }
 
@@ -189,25 +194,17 @@ impl KindWatch {
             tracing::warn!(
                 reason,
                 error,
-                kind = self.kind.as_str(),
+                kind = self.subject.part().name(),
                 "policy watch failed; what is known of policies stays in use"
             );
         }
-        let heard = Heard::Failed(Part::Kind(self.kind), reason, error);
+        let heard = Heard::Failed(self.subject.part(), reason, error);
         if self.ear.send(heard).await.is_err() {
             return Over::Deaf;
         }
         tokio::time::sleep(BACKOFF.delay(self.failures, random_share())).await;
         self.failures = self.failures.saturating_add(1);
         Over::Again
-    }
-}
-
-fn plural(kind: Kind) -> &'static str {
-    match kind {
-        Kind::AuthorizationPolicy => "authorizationpolicies",
-        Kind::PeerAuthentication => "peerauthentications",
-        Kind::RequestAuthentication => "requestauthentications",
     }
 }
 

@@ -48,6 +48,7 @@ impl Machine for Delta {
         let resource = |(name, encoded): (String, &crate::secrets::Encoded)| Resource {
             version: encoded.version().to_string(),
             resource: Some(encoded.expose_resource()),
+            metadata: encoded.metadata().cloned(),
             name,
         };
         Step::Send(DeltaDiscoveryResponse {

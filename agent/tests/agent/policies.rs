@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use signet_agent::policy::issuers::KeyFetching;
 use signet_agent::policy::object::{Told, told};
 use signet_agent::policy::snapshot::Basis;
 use signet_agent::policy::store::{Event, Store};
@@ -66,6 +67,7 @@ impl Node {
                 source: Source::Kubernetes { kubeconfig: None },
                 root_namespace: "istio-system".into(),
                 aliases: Vec::new(),
+                keys: KeyFetching::default(),
             },
         };
         let workload = |n: usize| Workload {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use signet_agent::sds::PATIENCE;
+use signet_proto::sds::{Content, numbered, read};
 use signet_proto::wire::envoy::config::core::v3::data_source::Specifier;
 use signet_proto::wire::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
 use signet_proto::wire::envoy::service::discovery::v3::DiscoveryRequest;
@@ -184,6 +185,26 @@ async fn a_reconnecting_delta_client_gets_only_what_it_lacks() {
     let rest = delta.next().await.unwrap();
     assert_eq!(rest.resources.len(), 1);
     assert_ne!(rest.resources[0].name, held.name);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn bundles_come_with_their_sequence_numbers_and_keys_without() {
+    let (_ca, agent) = ready().await;
+    let channel = agent.channel().await;
+    let mut delta = Delta::ask(&channel, &["default", "ROOTCA", "ALL"], &[]).await;
+    let all = delta.next().await.unwrap().resources;
+    assert_eq!(all.len(), 3);
+    for resource in all {
+        let any = resource.resource.as_ref().unwrap();
+        let Ok((_, Content::Bundles(bundles))) = read(any) else {
+            assert_eq!(resource.metadata.is_some(), resource.name == "ROOTCA");
+            continue;
+        };
+        let numbered = numbered(&bundles, resource.metadata.as_ref());
+        let sequences: Vec<u64> = numbered.iter().map(|bundle| bundle.sequence()).collect();
+        assert_eq!(sequences, [1]);
+    }
     agent.stop().await;
 }
 

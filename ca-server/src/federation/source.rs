@@ -15,7 +15,7 @@ use signet_runtime::clock::TlsTime;
 use signet_runtime::files::read_bounded;
 
 use super::Foreign;
-use super::fetch::{FetchError, fetch};
+use super::fetch::{EndpointError, fetch};
 use super::proof::Proof;
 use super::url::EndpointUrl;
 use crate::config::ForeignSource;
@@ -52,7 +52,7 @@ pub enum SourceError {
     Tls(#[from] rustls::Error),
     /// The endpoint gave nothing.
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Fetch(#[from] EndpointError),
     /// What it gave is no bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -174,8 +174,7 @@ impl Source {
 
 /// The machine's own CAs; those that rustls cannot read are left out, as every client does.
 fn machine_roots() -> Result<RootCertStore, SourceError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let roots = signet_runtime::fetch::machine_roots();
     if roots.is_empty() {
         return Err(SourceError::NoRoots);
     }

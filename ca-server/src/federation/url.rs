@@ -50,16 +50,6 @@ impl FromStr for EndpointUrl {
     }
 }
 
-impl EndpointUrl {
-    /// Where a redirect from here leads: an absolute URL, or a path on the same host.
-    ///
-    /// # Errors
-    /// An [`EndpointFault`] when that is no URL of a bundle endpoint.
-    pub fn redirected(&self, location: &str) -> Result<Self, EndpointFault> {
-        self.0.joined(location)?.try_into()
-    }
-}
-
 impl Deref for EndpointUrl {
     type Target = WebUrl;
 
@@ -106,24 +96,6 @@ mod tests {
         assert_eq!(
             (url("https://a.test").path(), url("https://a.test").port()),
             ("/", 443)
-        );
-    }
-
-    #[test]
-    fn a_redirect_stays_an_endpoint() {
-        let from = url("https://a.test:8443/x/y?q");
-        for (location, target) in [
-            ("https://b.test/z", "https://b.test/z"),
-            ("/z?r", "https://a.test:8443/z?r"),
-            ("//b.test/z", "https://b.test/z"),
-            ("z", "https://a.test:8443/x/z"),
-        ] {
-            assert_eq!(from.redirected(location), Ok(url(target)), "{location}");
-        }
-        assert_eq!(from.redirected("http://a.test/"), Err(EndpointFault::Scheme));
-        assert_eq!(
-            from.redirected("https://u@a.test/"),
-            Err(UrlFault::Userinfo.into())
         );
     }
 }

@@ -6,6 +6,14 @@ pub struct Node {
     #[prost(string, tag = "2")]
     pub cluster: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Metadata {
+    #[prost(map = "string, message", tag = "1")]
+    pub filter_metadata: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost_types::Struct,
+    >,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct DataSource {

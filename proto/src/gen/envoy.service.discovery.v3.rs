@@ -68,7 +68,7 @@ pub struct DeltaDiscoveryResponse {
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Resource {
     #[prost(string, tag = "1")]
@@ -77,4 +77,8 @@ pub struct Resource {
     pub resource: ::core::option::Option<::prost_types::Any>,
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "9")]
+    pub metadata: ::core::option::Option<
+        super::super::super::config::core::v3::Metadata,
+    >,
 }

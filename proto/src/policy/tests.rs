@@ -18,6 +18,8 @@ fn message() -> wire::PolicySnapshot {
         }),
         objects: Vec::new(),
         faulty: Vec::new(),
+        keys: Vec::new(),
+        ports: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use signet_certs::UnixTime;
 use signet_certs::jws::{ClockFault, KeySet};
@@ -32,6 +33,12 @@ pub(super) struct Verified {
 impl Verified {
     pub(super) fn holds(&self, now: UnixTime) -> bool {
         ClockFault::check(self.not_before, self.expires_at, now, CLOCK_SKEW).is_ok()
+    }
+
+    /// The last second in which it holds, give or take one.
+    pub(super) fn ends(&self) -> Option<UnixTime> {
+        let end = Duration::from_secs(self.expires_at?.as_secs()).saturating_add(CLOCK_SKEW);
+        Some(UnixTime::since_unix_epoch(end))
     }
 }
 

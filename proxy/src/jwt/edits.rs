@@ -9,22 +9,7 @@ use signet_policy::tokens::TokenRules;
 use super::cache::Verified;
 use super::judge::Verdict;
 use super::places::{Candidate, Place};
-
-/// Headers on which the framing or the routing of a request depends, or its peer's identity: no claim is
-/// written there, whatever a rule says.
-const UNTOUCHED: &[&str] = &[
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-client-cert",
-];
+use crate::http::headers::{aliases, is_fixed};
 
 /// What to do, in this order: remove, cut cookies, set. Values can be claims, so there is no `Debug`.
 #[derive(Clone, Default)]
@@ -44,7 +29,7 @@ impl Edits {
     /// Does it.
     pub fn apply(self, headers: &mut HeaderMap) {
         for name in self.remove {
-            headers.remove(name);
+            aliases::take(headers, &name);
         }
         if !self.cookies.is_empty() {
             cut_cookies(headers, &self.cookies);
@@ -55,7 +40,7 @@ impl Edits {
     }
 
     /// A client's own versions of what rules say of tokens are removed, whether there is a token or not.
-    pub(super) fn without_outputs(rules: &TokenRules) -> Self {
+    pub(crate) fn without_outputs(rules: &TokenRules) -> Self {
         let outputs = rules.rules().iter().map(|rule| &rule.outputs);
         let names = outputs.flat_map(|outputs| {
             let claims = outputs.claims.iter().map(|(header, _)| header);
@@ -114,7 +99,7 @@ impl Edits {
 
 fn writable(name: &str) -> Option<HeaderName> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-    (!UNTOUCHED.contains(&name.as_str())).then_some(name)
+    (!is_fixed(name.as_str())).then_some(name)
 }
 
 /// A claim that is a text, a whole number or a truth; others have no form of a header.

@@ -8,16 +8,18 @@ use signet_policy::model::JwtRule;
 use signet_policy::tokens::TokenRules;
 use signet_policy::{DialRules, KeyAddress};
 use signet_runtime::Clock;
-use signet_runtime::fetch::Fetcher;
+use signet_runtime::fetch::{Fetcher, Redirects};
 use signet_runtime::kept::schedule::Plan;
 use signet_runtime::kept::{Document, Keeper, Observer, Read};
 use signet_runtime::shutdown::Tasks;
 
+use super::files::KeyFiles;
 use super::{IssuerKeys, KeySets, TokenMetrics};
 
 /// Fetches key sets and keeps them fresh, each once however many rules name it.
 pub struct KeyFetcher {
     keeper: Keeper<KeySet>,
+    files: KeyFiles,
 }
 
 impl KeyFetcher {
@@ -46,13 +48,22 @@ impl KeyFetcher {
             tls,
             permit: Arc::new(move |address| rules.permit(address)),
             max_body: MAX_KEY_SET_BYTES,
+            redirects: Redirects::SameHost,
             user_agent: concat!("signet-proxy/", env!("CARGO_PKG_VERSION")),
         };
         let fetches = metrics.fetches.clone();
         let observer: Observer = Arc::new(move |outcome| TokenMetrics::count(&fetches, outcome.as_str()));
         Self {
             keeper: Keeper::new(fetcher, plan, clock, tasks, observer),
+            files: KeyFiles::default(),
         }
+    }
+
+    /// The same, but for issuers whose keys lie in files: theirs are not fetched, wherever a rule says they are.
+    #[must_use]
+    pub fn with_files(mut self, files: KeyFiles) -> Self {
+        self.files = files;
+        self
     }
 
     /// The keys of all rules. Sets that other rules wanted before are shared, so make these before letting go
@@ -60,7 +71,10 @@ impl KeyFetcher {
     #[must_use]
     pub fn key_sets(&self, rules: &TokenRules) -> KeySets {
         KeySets::new(rules, |rule, address| {
-            IssuerKeys::Fetched(self.keeper.keep(document(rule, address)))
+            match self.files.of(rule.issuer.as_deref()) {
+                Some(given) => IssuerKeys::Given(given),
+                None => IssuerKeys::Fetched(self.keeper.keep(document(rule, address))),
+            }
         })
     }
 }

@@ -29,13 +29,15 @@ pub(super) enum Verdict {
     Good(usize, [u8; 32], Arc<Verified>),
     /// It is not. A key that is missed goes with it.
     Bad(Fault, Option<(usize, Arc<KeySet>)>),
+    /// There are no keys to tell by, or it is not for this rule anyhow.
+    Unproven(Fault),
 }
 
 impl Verdict {
     pub(super) fn found(&self) -> Found {
         match self {
             Self::Good(rule, hash, _) => Found::Valid(*rule, *hash),
-            Self::Bad(..) => Found::Invalid,
+            Self::Bad(..) | Self::Unproven(_) => Found::Invalid,
         }
     }
 }
@@ -115,15 +117,17 @@ impl Attempt<'_> {
         }
     }
 
-    /// Without keys a token of the rule's issuer is refused for that; one of another issuer for being so.
+    /// Without keys a token that the rule is for is refused for that; another one for being of another issuer or for
+    /// another audience.
     fn without_keys(rule: &JwtRule, token: &Distinct<'_>, lack: Lack) -> Verdict {
-        Verdict::Bad(
-            match read(token).and_then(|token| issuer_fits(rule, token)) {
-                Ok(()) => Fault::Keys(lack),
-                Err(fault) => Fault::Token(fault),
-            },
-            None,
-        )
+        let fits = read(token).and_then(|token| {
+            issuer_fits(rule, token)?;
+            token.check_audience(&rule.audiences)
+        });
+        Verdict::Unproven(match fits {
+            Ok(()) => Fault::Keys(lack),
+            Err(fault) => Fault::Token(fault),
+        })
     }
 
     /// Cheap checks first, then the signature; times last, since only a token that was signed is believed to be
@@ -164,11 +168,37 @@ pub(super) fn first_of(verdicts: &[Verdict], rule: usize) -> Option<&Arc<Verifie
     })
 }
 
+/// Whether it is the token of `identity` that is refused, and for nothing but want of keys that may come: a rule for it
+/// waits for its keys, and none that has keys refuses it.
+pub(super) fn waits(
+    identity: &RequestIdentity,
+    candidates: &[Candidate<'_>],
+    tokens: &[Distinct<'_>],
+    verdicts: &[Verdict],
+) -> bool {
+    let is_theirs = |token: &&Distinct<'_>| read(token).is_ok_and(|read| read.claims() == identity.claims());
+    tokens.iter().filter(is_theirs).any(|token| {
+        let of_it = || {
+            let all = candidates.iter().zip(verdicts);
+            all.filter_map(|(candidate, verdict)| (candidate.token == token.text).then_some(verdict))
+        };
+        let waits = |verdict| matches!(verdict, &Verdict::Unproven(Fault::Keys(Lack::NotYet)));
+        let refuses = |verdict: &Verdict| match *verdict {
+            // The rule is for another issuer, which says nothing of this one.
+            Verdict::Bad(Fault::NoRule | Fault::Token(TokenFault::Issuer), _) => false,
+            Verdict::Bad(..) => true,
+            _ => false,
+        };
+        of_it().any(waits) && !of_it().any(refuses)
+    })
+}
+
 /// The refusal that says most: that of the rule whose issuer the token names, where there is one.
 pub(super) fn refused(denial: TokenDenial<'_>, verdicts: &[Verdict]) -> (TokenRefused, Option<Missed>) {
     let bad = || {
         verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Bad(fault, missed) => Some((fault, missed)),
+            Verdict::Bad(fault, missed) => Some((fault, missed.as_ref())),
+            Verdict::Unproven(fault) => Some((fault, None)),
             Verdict::Good(..) => None,
         })
     };
@@ -176,7 +206,7 @@ pub(super) fn refused(denial: TokenDenial<'_>, verdicts: &[Verdict]) -> (TokenRe
         TokenDenial::Faulty(name) => (TokenRefused::Faulty(name.clone()), None),
         TokenDenial::Ambiguous => (TokenRefused::Ambiguous, None),
         TokenDenial::Invalid => {
-            let missed = bad().find_map(|(_, missed)| missed.as_ref());
+            let missed = bad().find_map(|(_, missed)| missed);
             let fault = bad().map(|(fault, _)| fault).max_by_key(|fault| fault.weight());
             let missed = missed.map(|(rule, set)| Missed {
                 rule: *rule,

@@ -10,7 +10,8 @@ use signet_policy::model::JwtRule;
 use signet_policy::model::request::KeySource;
 use signet_policy::tokens::TokenRules;
 use signet_runtime::kept::Kept;
-use tokio::sync::mpsc;
+
+use super::Given;
 
 /// The keys of one rule.
 #[derive(Clone, Debug)]
@@ -21,16 +22,8 @@ pub enum IssuerKeys {
     Unusable(KeySetError),
     /// This process fetches them.
     Fetched(Arc<Kept<KeySet>>),
-    /// Somebody else fetches them and sends them along with the rules. Nothing before they came. Who misses a
-    /// key says so to `missed`; what comes of it is another snapshot.
-    Given {
-        /// Where they are.
-        address: KeyAddress,
-        /// The last good set.
-        keys: Option<Arc<KeySet>>,
-        /// Is told of keys that are missed.
-        missed: Option<mpsc::Sender<KeyAddress>>,
-    },
+    /// Somebody else holds them: the agent, or a file.
+    Given(Given),
 }
 
 /// Why there are no keys to judge by.
@@ -98,7 +91,7 @@ impl KeySets {
         match self.0.get(rule) {
             Some(IssuerKeys::Inline(keys)) => Ok(Arc::clone(keys)),
             Some(IssuerKeys::Fetched(kept)) => kept.current().ok_or(Lack::NotYet),
-            Some(IssuerKeys::Given { keys, .. }) => keys.clone().ok_or(Lack::NotYet),
+            Some(IssuerKeys::Given(given)) => given.current().ok_or(Lack::NotYet),
             Some(IssuerKeys::Unusable(_)) => Err(Lack::Unusable),
             None => Err(Lack::NotYet),
         }
@@ -108,15 +101,7 @@ impl KeySets {
     pub(super) async fn newer(&self, rule: usize, missed: &Arc<KeySet>, patience: Duration) -> bool {
         match self.0.get(rule) {
             Some(IssuerKeys::Fetched(kept)) => kept.newer(missed, patience).await,
-            Some(IssuerKeys::Given {
-                address,
-                missed: Some(missed),
-                ..
-            }) => {
-                // A full queue is one that is being worked on; the next token tells again.
-                let _told = missed.try_send(address.clone());
-                false
-            }
+            Some(IssuerKeys::Given(given)) => given.newer(missed, patience).await,
             _ => false,
         }
     }
@@ -133,7 +118,7 @@ impl KeyState<'_> {
         match self.0 {
             IssuerKeys::Inline(keys) => keys.usable(),
             IssuerKeys::Fetched(kept) => kept.current().map_or(0, |keys| keys.usable()),
-            IssuerKeys::Given { keys, .. } => keys.as_ref().map_or(0, |keys| keys.usable()),
+            IssuerKeys::Given(given) => given.current().map_or(0, |keys| keys.usable()),
             IssuerKeys::Unusable(_) => 0,
         }
     }
@@ -145,8 +130,8 @@ impl fmt::Display for KeyState<'_> {
         match self.0 {
             IssuerKeys::Inline(_) => write!(f, "{usable} keys in the rule"),
             IssuerKeys::Unusable(fault) => fault.fmt(f),
-            IssuerKeys::Given { keys: None, .. } => f.write_str("not fetched yet"),
-            IssuerKeys::Given { .. } => write!(f, "{usable} keys"),
+            IssuerKeys::Given(given) if given.current().is_none() => f.write_str("not there yet"),
+            IssuerKeys::Given(_) => write!(f, "{usable} keys"),
             IssuerKeys::Fetched(kept) => match (kept.current(), kept.fault()) {
                 (None, None) => f.write_str("being fetched for the first time"),
                 (None, Some(fault)) => write!(f, "never fetched: {fault}"),

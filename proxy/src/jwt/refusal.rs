@@ -49,14 +49,16 @@ impl Fault {
         }
     }
 
-    /// Of several faults the one that says most: a token of another issuer is one that the rule is not for.
+    /// Of several faults the one that says most: a token of another issuer, or for another audience, is one that the
+    /// rule is not for. What a rule with keys found says more than that another one has none.
     pub(super) fn weight(&self) -> u8 {
         match self {
             Self::NoRule => 0,
             Self::Token(TokenFault::Issuer) => 1,
-            Self::Token(TokenFault::UnknownKid | TokenFault::NoKeyFits | TokenFault::Signature) => 2,
+            Self::Token(TokenFault::Audience) => 2,
             Self::Keys(_) => 3,
-            Self::Token(_) => 4,
+            Self::Token(TokenFault::UnknownKid | TokenFault::NoKeyFits | TokenFault::Signature) => 4,
+            Self::Token(_) => 5,
         }
     }
 }

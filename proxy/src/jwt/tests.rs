@@ -16,6 +16,8 @@ use signet_policy::{Mesh, PolicySet, Workload, read_text};
 
 use super::*;
 
+mod again;
+
 const NOW: u64 = 1_800_000_000;
 
 /// Stands still.
@@ -124,11 +126,7 @@ fn tokens() -> Tokens {
 }
 
 async fn judge_at(rules: &TokenRules, request: &Parts, now: u64) -> Result<Judged, TokenRefused> {
-    let keys = KeySets::new(rules, |_, address| IssuerKeys::Given {
-        address,
-        keys: None,
-        missed: None,
-    });
+    let keys = KeySets::new(rules, |_, _| IssuerKeys::Given(Given::fixed(None)));
     tokens().judge(rules, &keys, request, &Still(now)).await
 }
 

@@ -4,24 +4,25 @@
 //! and the agent is told why.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use signet_certs::TrustDomain;
 use signet_policy::Mesh;
 use signet_policy::principal::LocalDomains;
 use signet_policy::scope::ProviderKind;
+use signet_policy::tokens::TokenRules;
 use signet_proto::policy::{MAX_SNAPSHOT_BYTES, Snapshot, parse};
 use signet_proto::wire::signet::policy::v1::policy_discovery_client::PolicyDiscoveryClient;
 use signet_proto::wire::signet::policy::v1::{PolicySnapshot, StreamPoliciesRequest};
 use signet_runtime::backoff::{Backoff, random_share};
-use signet_runtime::grpc::{Timeouts, dial_error, unix_channel};
+use signet_runtime::grpc::dial_error;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::held::Held;
 use super::{Writer, compile};
+use crate::jwt::given::GivenKeys;
 
 /// Waits between two streams. All proxies of a node lose its agent at once.
 const BACKOFF: Backoff = Backoff {
@@ -41,8 +42,6 @@ const MAX_TEXT_BYTES: usize = 512;
 /// What the configuration says beside what the agent says.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// The agent's socket.
-    pub socket: PathBuf,
     /// Our trust domain; snapshots of another one are refused.
     pub trust_domain: TrustDomain,
     /// Providers that CUSTOM policies may name.
@@ -81,12 +80,12 @@ impl From<Status> for Over {
 }
 
 /// Follows the agent until dropped.
-pub async fn follow(writer: Writer, expected: Expected) {
-    let channel = unix_channel(expected.socket.clone(), Timeouts::default());
+pub async fn follow(writer: Writer, expected: Expected, channel: Channel, given: GivenKeys) {
     let mut this = Following {
         writer,
         expected,
         held: Held::default(),
+        given,
         attempt: 0,
     };
     loop {
@@ -101,6 +100,7 @@ struct Following {
     writer: Writer,
     expected: Expected,
     held: Held,
+    given: GivenKeys,
     attempt: u32,
 }
 
@@ -175,6 +175,8 @@ impl Following {
             aliases,
             root_namespace,
             objects,
+            keys,
+            ports,
         } = snapshot;
         let mesh = Mesh {
             domains: LocalDomains::new(trust_domain, aliases),
@@ -189,7 +191,16 @@ impl Following {
         let compiled = compile(take, workload, mesh)
             .await
             .map_err(|e| Over::new("broken", e))?;
-        self.held = self.writer.publish(compiled, version);
+        for (address, fault) in self.given.take(keys) {
+            self.writer.parts.metrics.failed("keys");
+            tracing::warn!(
+                document = %address, error = fault,
+                "the agent sent keys of an issuer that cannot be read; the last good ones stay"
+            );
+        }
+        let given = &mut self.given;
+        let keys = |_: &Writer, rules: &TokenRules| given.key_sets(rules);
+        self.held = self.writer.publish(compiled, version, ports, keys);
         Ok(())
     }
 }

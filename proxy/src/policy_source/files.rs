@@ -1,23 +1,20 @@
 //! A directory of YAML, followed by its contents.
 //!
 //! An object that is gone from its file is gone. One that cannot be read any more stays in its last good version,
-//! and so do the objects of a file that cannot be read. A directory that cannot be read changes nothing.
+//! and so do the objects of a file that cannot be read. A directory that cannot be read, or has no file, changes nothing.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ring::digest;
 use signet_policy::document::{Reading, read_text, unreadable};
+use signet_policy::tokens::TokenRules;
 use signet_policy::{Mesh, Workload};
-use signet_runtime::directory::{Bounds, FollowedDirectory, Found, Look};
+use signet_proto::policy::Ports;
+use signet_runtime::directory::{Bounds, DirectoryWatch, Found, News};
 
 use super::held::Held;
 use super::{Writer, compile};
 
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(500);
-/// Time until a change is confirmed.
-const REST: Duration = Duration::from_millis(100);
 /// What is read. A document alone may have 4 MiB.
 const BOUNDS: Bounds = Bounds {
     endings: &["yaml", "yml", "json"],
@@ -29,7 +26,7 @@ const BOUNDS: Bounds = Bounds {
 /// The directory, and whose policies are wanted.
 #[derive(Debug)]
 pub struct Files {
-    directory: FollowedDirectory,
+    directory: PathBuf,
     workload: Workload,
     mesh: Mesh,
     held: Held,
@@ -40,7 +37,7 @@ impl Files {
     #[must_use]
     pub fn new(directory: PathBuf, workload: Workload, mesh: Mesh) -> Self {
         Self {
-            directory: FollowedDirectory::new(directory, BOUNDS),
+            directory,
             workload,
             mesh,
             held: Held::default(),
@@ -49,45 +46,17 @@ impl Files {
 
     /// Follows until dropped.
     pub async fn follow(mut self, mut writer: Writer) {
-        loop {
-            let Some((files, wait)) = self.step(&mut writer).await else {
-                return;
-            };
-            self = files;
-            tokio::time::sleep(wait).await;
+        let mut directory = DirectoryWatch::new(self.directory.clone(), BOUNDS);
+        while let Some(news) = directory.next().await {
+            match news {
+                News::Same => writer.well(),
+                News::New(found) => match self.take(found, &mut writer).await {
+                    Some(taken) => self = taken,
+                    None => return,
+                },
+                News::Failed(error) => writer.failing(error.as_str(), &error.to_string()),
+            }
         }
-    }
-
-    /// Looks once, on a thread that may wait for a disk; says when to look again. Nothing when that thread
-    /// panicked, which is logged.
-    async fn step(mut self, writer: &mut Writer) -> Option<(Self, Duration)> {
-        let looked = tokio::task::spawn_blocking(move || {
-            let look = self.directory.look();
-            (self, look)
-        });
-        let (mut this, look) = match looked.await {
-            Ok(done) => done,
-            Err(error) => {
-                tracing::error!(%error, "policies cannot be read");
-                return None;
-            }
-        };
-        let wait = match look {
-            Ok(Look::Same) => {
-                writer.well();
-                LOOK
-            }
-            Ok(Look::Unrested) => REST,
-            Ok(Look::New(found)) => {
-                this = this.take(found, writer).await?;
-                LOOK
-            }
-            Err(error) => {
-                writer.failing("directory", &error.to_string());
-                LOOK
-            }
-        };
-        Some((this, wait))
     }
 
     async fn take(self, found: Vec<Found>, writer: &mut Writer) -> Option<Self> {
@@ -107,7 +76,9 @@ impl Files {
         match compile(take, workload.clone(), mesh.clone()).await {
             Ok(compiled) => {
                 writer.well();
-                let held = writer.publish(compiled, version);
+                let keys = |writer: &Writer, rules: &TokenRules| writer.parts.issuers.key_sets(rules);
+                // What is spoken on ports only the configuration says.
+                let held = writer.publish(compiled, version, Ports::new(), keys);
                 Some(Self {
                     directory,
                     workload,

@@ -49,6 +49,7 @@ pub struct PolicyMetrics {
     faulty: Family<State, Gauge>,
     unenforceable: Gauge,
     changed: Gauge,
+    refreshes: Family<Outcome, Counter>,
 }
 
 impl PolicyMetrics {
@@ -84,6 +85,11 @@ impl PolicyMetrics {
             "When the policies in force came",
             self.changed.clone(),
         );
+        r.register(
+            "signet_proxy_policy_key_refreshes",
+            "Questions to the agent for keys that tokens name and that are missing, by outcome",
+            self.refreshes.clone(),
+        );
         for state in STATES {
             let _ = self.faulty.get_or_create(&State { state });
         }
@@ -94,6 +100,16 @@ impl PolicyMetrics {
 
     pub(super) fn snapshot(&self, outcome: &'static str) {
         self.snapshots.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(super) fn refreshed(&self, outcome: &'static str) {
+        self.refreshes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Questions for keys so far with this outcome.
+    #[must_use]
+    pub fn refreshes(&self, outcome: &'static str) -> u64 {
+        self.refreshes.get_or_create(&Outcome { outcome }).get()
     }
 
     pub(super) fn failed(&self, reason: &'static str) {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use signet_policy::Workload;
+use signet_proto::policy::Ports;
+use signet_proto::policy::ports::Port;
 use signet_runtime::UnixTime;
 use signet_runtime::clock::rfc3339;
 
@@ -32,10 +34,23 @@ pub struct PolicyStatus {
     pub namespace: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What is spoken on its ports, by number, as far as the source knows.
+    pub ports: BTreeMap<u16, PortView>,
     /// Objects that cannot be read.
     pub faults: Vec<FaultView>,
     /// Why there is no news, as a word and a sentence.
     pub failure: Option<(&'static str, String)>,
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PortView {
+    /// `http`, `http2` or `tcp`.
+    pub protocol: &'static str,
+    /// Who says so.
+    pub origin: String,
+    /// Whether others say otherwise; then it is judged as HTTP.
+    pub disputed: bool,
 }
 
 /// An object that cannot be read.
@@ -59,9 +74,19 @@ impl PolicyStatus {
             since: None,
             namespace: None,
             labels: BTreeMap::new(),
+            ports: BTreeMap::new(),
             faults: Vec::new(),
             failure: None,
         }
+    }
+
+    pub(super) fn ports(&mut self, ports: &Ports) {
+        let view = |port: &Port| PortView {
+            protocol: port.spoken.as_str(),
+            origin: port.origin.clone(),
+            disputed: port.disputed,
+        };
+        self.ports = ports.iter().map(|(number, port)| (*number, view(port))).collect();
     }
 
     pub(super) fn in_force(

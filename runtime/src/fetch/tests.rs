@@ -13,6 +13,7 @@ fn fetcher(permit: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Fetcher {
         tls: Arc::new(tls),
         permit: Arc::new(permit),
         max_body: 64,
+        redirects: Redirects::SameHost,
         user_agent: "test",
     }
 }
@@ -128,6 +129,21 @@ fn urls_are_checked_and_lead_nowhere_else() {
     ] {
         assert_eq!(parse(wrong), Err(fault), "{wrong}");
     }
+    let anywhere = |location: &str| {
+        let from = parse("https://a.test:8443/x/y?q").unwrap();
+        let to = from.joined(location).and_then(WebUrl::with_tls);
+        to.map(|url| url.to_string())
+    };
+    for (location, target) in [
+        ("https://b.test/z", "https://b.test/z"),
+        ("/z?r", "https://a.test:8443/z?r"),
+        ("//b.test/z", "https://b.test/z"),
+        ("z", "https://a.test:8443/x/z"),
+    ] {
+        assert_eq!(anywhere(location).as_deref(), Ok(target), "{location}");
+    }
+    assert_eq!(anywhere("http://a.test/"), Err(UrlFault::Downgrade));
+    assert_eq!(anywhere("https://u@a.test/"), Err(UrlFault::Userinfo));
     let led = |from: &str, to: &str| parse(from).unwrap().redirected(to).map(|url| url.to_string());
     let moved = |to: &str| Ok(to.to_owned());
     assert_eq!(led("https://a.test/x/y", "z"), moved("https://a.test/x/z"));

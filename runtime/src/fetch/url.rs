@@ -106,6 +106,18 @@ impl WebUrl {
         self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
+    /// The same, if it is fetched over TLS.
+    ///
+    /// # Errors
+    /// [`UrlFault::Downgrade`] if not.
+    pub fn with_tls(self) -> Result<Self, UrlFault> {
+        if self.https {
+            Ok(self)
+        } else {
+            Err(UrlFault::Downgrade)
+        }
+    }
+
     /// Where a redirect from here leads: on this host and port, or from port 80 to TLS on port 443.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ pub struct Plan {
     pub first_retry: Duration,
     /// Longest time from a failure to the next try.
     pub longest_retry: Duration,
-    /// From the beginning of a fetch to the next because somebody misses something.
+    /// From the beginning of a fetch because somebody misses something to the next such fetch.
     pub ask_gap: Duration,
 }
 
@@ -33,7 +33,10 @@ impl Default for Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     due: UnixTime,
+    /// When the last fetch began.
     began: Option<UnixTime>,
+    /// When the last fetch because somebody missed something began.
+    asked: Option<UnixTime>,
     failures: u32,
 }
 
@@ -68,6 +71,7 @@ impl State {
         Self {
             due: now,
             began: None,
+            asked: None,
             failures: 0,
         }
     }
@@ -90,15 +94,15 @@ pub fn step(plan: &Plan, mut state: State, event: Event, now: UnixTime) -> (Stat
         }
         Event::Asked => {
             // Strangers can make us ask; a server that fails is not asked more often for it.
-            let gap = if state.failures == 0 {
-                plan.ask_gap
+            let (last, gap) = if state.failures == 0 {
+                (state.asked, plan.ask_gap)
             } else {
-                plan.first_retry.max(plan.ask_gap)
+                (state.began, plan.first_retry.max(plan.ask_gap))
             };
-            if state.began.is_some_and(|began| before(began, now) < gap) {
+            if last.is_some_and(|last| before(last, now) < gap) {
                 return (state, Action::Refuse);
             }
-            state.due = now;
+            (state.due, state.asked) = (now, Some(now));
         }
     }
     // A clock that was set back does not put a fetch off for longer than the longest wait.
@@ -175,14 +179,18 @@ mod tests {
         let plan = Plan::default();
         let (state, _) = step(&plan, State::new(at(100)), Event::Woke, at(100));
         let (state, _) = step(&plan, state, Event::Fetched(1.0), at(100));
-        let (state, soon) = step(&plan, state, Event::Asked, at(129));
+        // A fetch that was due anyway is none of theirs: keys may have changed the moment after.
+        let (state, first) = step(&plan, state, Event::Asked, at(101));
+        assert_eq!(first, Action::Fetch);
+        let (state, _) = step(&plan, state, Event::Fetched(1.0), at(101));
+        let (state, soon) = step(&plan, state, Event::Asked, at(130));
         assert_eq!(soon, Action::Refuse);
-        let (state, again) = step(&plan, state, Event::Asked, at(130));
+        let (state, again) = step(&plan, state, Event::Asked, at(131));
         assert_eq!(again, Action::Fetch);
-        let (state, _) = step(&plan, state, Event::Failed(1.0), at(131));
-        let (state, soon) = step(&plan, state, Event::Asked, at(189));
+        let (state, _) = step(&plan, state, Event::Failed(1.0), at(132));
+        let (state, soon) = step(&plan, state, Event::Asked, at(190));
         assert_eq!(soon, Action::Refuse, "a server that fails is spared");
-        assert_eq!(step(&plan, state, Event::Asked, at(190)).1, Action::Fetch);
+        assert_eq!(step(&plan, state, Event::Asked, at(191)).1, Action::Fetch);
     }
 
     #[test]

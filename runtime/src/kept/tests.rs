@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::fetch::Redirects;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -63,6 +64,7 @@ fn keeper(plan: Plan) -> (Keeper<String>, Arc<Mutex<Vec<&'static str>>>) {
         tls: Arc::new(tls),
         permit: Arc::new(|_| true),
         max_body: 1024,
+        redirects: Redirects::SameHost,
         user_agent: "test",
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -170,7 +172,11 @@ async fn asking_too_often_is_refused_at_once() {
     let kept = keeper.keep(document(&server.address));
     kept.settled().await;
     let first = kept.current().unwrap();
+    let hour = Duration::from_secs(3600);
     server.body.send_replace(Some("two".into()));
-    assert!(!kept.newer(&first, Duration::from_secs(3600)).await);
-    assert_eq!(*seen.lock().unwrap(), ["changed", "too_soon"]);
+    assert!(kept.newer(&first, hour).await, "the first who misses something");
+    let second = kept.current().unwrap();
+    server.body.send_replace(Some("three".into()));
+    assert!(!kept.newer(&second, hour).await);
+    assert_eq!(*seen.lock().unwrap(), ["changed", "changed", "too_soon"]);
 }

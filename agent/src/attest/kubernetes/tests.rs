@@ -28,6 +28,7 @@ fn pod(uid: &str, account: &str) -> PodFacts {
         account: account.into(),
         labels: std::collections::BTreeMap::new(),
         containers: BTreeSet::from([ContainerId::parse(ID).unwrap()]),
+        ports: Vec::new(),
         over: false,
     }
 }

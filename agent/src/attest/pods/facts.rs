@@ -8,6 +8,10 @@ use kube::core::Object;
 use serde::Deserialize;
 
 use crate::attest::cgroup::{ContainerId, PodUid};
+use crate::policy::protocols::PodPort;
+
+/// Most named ports of one pod that are kept.
+const MAX_PORTS: usize = 256;
 
 /// A Pod as it is decoded from the wire.
 pub type PodObject = Object<Spec, Status>;
@@ -18,6 +22,40 @@ pub type PodObject = Object<Spec, Status>;
 pub struct Spec {
     service_account_name: Option<String>,
     node_name: Option<String>,
+    containers: Option<Vec<ContainerSpec>>,
+    init_containers: Option<Vec<ContainerSpec>>,
+}
+
+/// The part of a container's specification that is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerSpec {
+    ports: Option<Vec<PortSpec>>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PortSpec {
+    name: Option<String>,
+    container_port: u16,
+    protocol: Option<String>,
+}
+
+impl Spec {
+    /// Named TCP ports, of containers first: those of init containers are reachable while these run beside them.
+    fn named_ports(&self) -> Vec<PodPort> {
+        let containers = [&self.containers, &self.init_containers];
+        let all = containers.into_iter().flatten().flatten();
+        let ports = all.filter_map(|container| container.ports.as_ref()).flatten();
+        let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+        let named = tcp.filter_map(|port| {
+            let name = port.name.clone().filter(|name| !name.is_empty())?;
+            let number = port.container_port;
+            Some(PodPort { name, number })
+        });
+        named.take(MAX_PORTS).collect()
+    }
 }
 
 /// The part of a pod's status that is read.
@@ -69,6 +107,8 @@ pub struct PodFacts {
     pub labels: BTreeMap<String, String>,
     /// Its containers, of every kind, that have an id.
     pub containers: BTreeSet<ContainerId>,
+    /// Its named TCP ports.
+    pub ports: Vec<PodPort>,
     /// Whether nothing of it runs any more and nothing will: it succeeded, failed, or is being deleted and
     /// all its containers have terminated.
     pub over: bool,
@@ -127,6 +167,7 @@ pub fn facts(pod: PodObject, node: &str) -> Result<PodFacts, FactsError> {
         uid,
         namespace,
         name,
+        ports: pod.spec.named_ports(),
         account: pod.spec.service_account_name.unwrap_or_default(),
         labels: pod.metadata.labels.unwrap_or_default(),
         containers: statuses
@@ -153,7 +194,9 @@ mod tests {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"uid": UID, "namespace": "shop", "name": "cart-0", "labels": {"a": "b"}},
-            "spec": {"nodeName": "n1", "serviceAccountName": "cart", "hostNetwork": true, "containers": [{"name": "app"}]},
+            "spec": {"nodeName": "n1", "serviceAccountName": "cart", "hostNetwork": true, "containers": [
+                {"name": "app", "ports": [{"containerPort": 80}, {"name": "http", "containerPort": 8080}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}]},
+            ], "initContainers": [{"name": "init", "ports": [{"name": "side", "containerPort": 9}]}]},
             "status": {
                 "phase": "Running",
                 "containerStatuses": [
@@ -175,6 +218,12 @@ mod tests {
             (facts.namespace.as_str(), facts.account.as_str(), facts.over),
             ("shop", "cart", false)
         );
+        let ports: Vec<(&str, u16)> = facts
+            .ports
+            .iter()
+            .map(|port| (port.name.as_str(), port.number))
+            .collect();
+        assert_eq!(ports, [("http", 8080), ("side", 9)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use signet_policy::model::{Kind, ObjectKey};
 use signet_runtime::UnixTime;
 
 use super::*;
+use crate::policy::issuers::KeyFetching;
 use crate::policy::object::{Told, told};
 use crate::policy::{KINDS, Settings, Source};
 
@@ -30,6 +31,7 @@ fn keeper() -> (Keeper, Policies, Parts) {
             source: Source::Kubernetes { kubeconfig: None },
             root_namespace: "root".into(),
             aliases: Vec::new(),
+            keys: KeyFetching::default(),
         },
     };
     let (keeper, _, policies) = Keeper::new(mesh, parts.clone());
@@ -38,6 +40,11 @@ fn keeper() -> (Keeper, Policies, Parts) {
 
 fn listed(kind: Kind, all: Vec<Told>) -> Heard {
     Heard::Well(Part::Kind(kind), LISTED, Event::Listed(kind, all))
+}
+
+fn no_services() -> Heard {
+    let none = services::Event::Listed(Vec::new());
+    Heard::Well(Part::Services, LISTED, Event::Services(none))
 }
 
 fn policy(name: &str, action: &str) -> Told {
@@ -65,13 +72,18 @@ fn nothing_is_published_before_every_kind_was_listed_and_what_is_missing_is_name
     assert!(policies.view.borrow().is_none());
     assert_eq!(
         parts.readiness.missing(),
-        ["policies: PeerAuthentication: forbidden; RequestAuthentication: not listed yet"]
+        [
+            "policies: PeerAuthentication: forbidden; RequestAuthentication: not listed yet; Service: not listed yet"
+        ]
     );
     keeper.take([listed(Kind::PeerAuthentication, Vec::new())]);
     let kind = Kind::RequestAuthentication;
     let none = Event::Listed(kind, Vec::new());
     keeper.take([Heard::Well(Part::Kind(kind), State::Absent, none)]);
-    assert_eq!(policies.view.borrow().as_ref().unwrap().items().count(), 1);
+    assert!(policies.view.borrow().is_none(), "the services are not known");
+    keeper.take([no_services()]);
+    let view = policies.view.borrow().clone().unwrap();
+    assert_eq!(view.spaces.items().count(), 1);
     assert!(parts.readiness.missing().is_empty());
     assert_eq!(count(&parts, "sound"), 1);
 }
@@ -80,6 +92,7 @@ fn nothing_is_published_before_every_kind_was_listed_and_what_is_missing_is_name
 fn a_failure_later_changes_nothing_that_is_published() {
     let (mut keeper, mut policies, parts) = keeper();
     keeper.take(KINDS.map(|kind| listed(kind, Vec::new())));
+    keeper.take([no_services()]);
     policies.view.mark_unchanged();
     for kind in KINDS {
         keeper.take([Heard::Failed(Part::Kind(kind), "list", "gone".into())]);
@@ -90,9 +103,32 @@ fn a_failure_later_changes_nothing_that_is_published() {
 }
 
 #[test]
+fn a_source_that_is_well_again_without_news_is_said_to_be_so() {
+    let (mut keeper, policies, _) = keeper();
+    let part = Part::Kind(Kind::AuthorizationPolicy);
+    keeper.take([Heard::Failed(part, "list", "gone".into())]);
+    assert!(
+        policies
+            .sources
+            .borrow()
+            .missing()
+            .starts_with("AuthorizationPolicy: gone")
+    );
+    keeper.take([Heard::Recovered(part)]);
+    assert!(
+        policies
+            .sources
+            .borrow()
+            .missing()
+            .starts_with("AuthorizationPolicy: not listed yet")
+    );
+}
+
+#[test]
 fn changes_that_come_together_make_one_view_and_changes_of_nothing_none() {
     let (mut keeper, mut policies, parts) = keeper();
     keeper.take(KINDS.map(|kind| listed(kind, Vec::new())));
+    keeper.take([no_services()]);
     policies.view.mark_unchanged();
     let part = Part::Kind(Kind::AuthorizationPolicy);
     let applied = |name: &str, action: &str| Heard::Well(part, LISTED, Event::Applied(policy(name, action)));

@@ -4,6 +4,7 @@ use signet_policy::scope::{Role, Workload};
 use signet_proto::policy::parse;
 
 use super::*;
+use crate::policy::issuers::KeyFetching;
 use crate::policy::object::told;
 use crate::policy::snapshot::Basis;
 use crate::policy::{Mesh, Settings, Source};
@@ -50,6 +51,7 @@ fn mesh() -> Mesh {
             source: Source::Kubernetes { kubeconfig: None },
             root_namespace: "root".into(),
             aliases: Vec::new(),
+            keys: KeyFetching::default(),
         },
     }
 }

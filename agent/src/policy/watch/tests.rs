@@ -7,8 +7,12 @@ use kube::client::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use signet_policy::model::Kind;
+
 use super::*;
 use crate::metrics::Reason;
+use crate::policy::object::GROUP;
+use crate::policy::services;
 
 /// An API server of a few answers: by path, the status and the body. A watch never says anything.
 #[derive(Clone, Default)]
@@ -75,9 +79,13 @@ impl Drop for Following {
 }
 
 fn follow(script: &Script) -> Following {
+    follow_subject(script, Kind::AuthorizationPolicy)
+}
+
+fn follow_subject<S: Subject>(script: &Script, subject: S) -> Following {
     let (ear, heard) = mpsc::channel(8);
     let metrics = Metrics::default();
-    let watch = KindWatch::new(script.client(), Kind::AuthorizationPolicy, ear, metrics.clone());
+    let watch = Watch::new(script.client(), subject, ear, metrics.clone());
     let running = tokio::spawn(watch.run());
     Following {
         heard,
@@ -90,7 +98,11 @@ impl Following {
     async fn next(&mut self) -> String {
         match self.heard.recv().await.unwrap() {
             Heard::Well(_, state, Event::Listed(_, all)) => format!("{state:?} {}", all.len()),
+            Heard::Well(_, state, Event::Services(services::Event::Listed(all))) => {
+                format!("services {state:?} {}", all.len())
+            }
             Heard::Well(_, state, _) => format!("{state:?}"),
+            Heard::Recovered(part) => format!("{part:?} recovered"),
             Heard::Failed(_, reason, error) => format!("{reason}: {error}"),
         }
     }
@@ -155,4 +167,21 @@ async fn a_missing_right_is_a_failure_and_no_absence() {
     }
     script.serves("v1", &["a"]);
     while following.next().await != "Listed { version: Some(\"v1\") } 1" {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_are_followed_and_a_server_that_does_not_know_them_is_not_believed() {
+    let script = Script::default();
+    script.answers("/readyz", 200, "ok");
+    let mut following = follow_subject(&script, AllServices);
+    let heard = following.next().await;
+    assert!(
+        heard.starts_with("list: the API server does not know them"),
+        "{heard}"
+    );
+    let item = json!({"metadata": {"name": "web", "namespace": "shop"},
+                      "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "name": "http", "targetPort": "x"}]}});
+    let list = json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": {"resourceVersion": "7"}, "items": [item]});
+    script.answers("/api/v1/services", 200, &list.to_string());
+    while following.next().await != "services Listed { version: Some(\"v1\") } 1" {}
 }

@@ -1,6 +1,6 @@
 use super::*;
 use axum::Router;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use signet_certs::tls::{IdentitySource, public_server_config, web_client_config, web_identity, web_roots};
@@ -71,21 +71,27 @@ async fn redirects_of_every_kind_are_followed_to_endpoints_only() {
         assert_eq!(fetch(&url, client).await.unwrap(), "found", "{code}");
     }
     for (location, fault) in [
-        ("http://127.0.0.1/", EndpointFault::Scheme),
-        ("https://u@127.0.0.1/", UrlFault::Userinfo.into()),
+        ("http://127.0.0.1/", UrlFault::Downgrade),
+        ("https://u@127.0.0.1/", UrlFault::Userinfo),
     ] {
         let (url, client, _tasks) = endpoint(to(StatusCode::FOUND, location)).await;
         let refused = fetch(&url, client).await.unwrap_err();
         assert!(
-            matches!(refused, FetchError::Redirect(found) if found == fault),
+            matches!(refused, EndpointError::Fetch(FetchError::Redirect(found)) if found == fault),
             "{refused}"
         );
     }
     let (url, client, _tasks) = endpoint(to(StatusCode::FOUND, "/start")).await;
-    assert!(matches!(fetch(&url, client).await, Err(FetchError::Redirects)));
+    assert!(matches!(
+        fetch(&url, client).await,
+        Err(EndpointError::Fetch(FetchError::Redirects))
+    ));
     let bare = Router::new().route("/start", get(async || StatusCode::FOUND));
     let (url, client, _tasks) = endpoint(bare).await;
-    assert!(matches!(fetch(&url, client).await, Err(FetchError::NoLocation)));
+    assert!(matches!(
+        fetch(&url, client).await,
+        Err(EndpointError::Fetch(FetchError::NoLocation))
+    ));
 }
 
 /// The name in the new URL is checked as the first one was: this certificate is for an address alone.
@@ -107,7 +113,7 @@ async fn a_redirect_to_a_host_that_proves_nothing_is_refused() {
     let (url, client, _tasks) = endpoint(router).await;
     let refused = fetch(&url, client).await.unwrap_err();
     assert!(
-        matches!(&refused, FetchError::Tls { host, .. } if host == "localhost"),
+        matches!(&refused, EndpointError::Unproven { host, .. } if host == "localhost"),
         "{refused}"
     );
 }
@@ -118,7 +124,10 @@ async fn what_is_no_bundle_by_its_status_or_size_is_refused() {
     let (url, client, _tasks) = endpoint(router).await;
     let refused = fetch(&url, client).await.unwrap_err();
     assert!(
-        matches!(refused, FetchError::Status(StatusCode::NOT_FOUND)),
+        matches!(
+            refused,
+            EndpointError::Fetch(FetchError::Status(StatusCode::NOT_FOUND))
+        ),
         "{refused}"
     );
 
@@ -127,7 +136,10 @@ async fn what_is_no_bundle_by_its_status_or_size_is_refused() {
     assert_eq!(fetch(&url, client).await.unwrap().len(), MAX_BODY_BYTES);
     let more = Router::new().route("/start", get(async || "x".repeat(MAX_BODY_BYTES + 1)));
     let (url, client, _tasks) = endpoint(more).await;
-    assert!(matches!(fetch(&url, client).await, Err(FetchError::Body)));
+    assert!(matches!(
+        fetch(&url, client).await,
+        Err(EndpointError::Fetch(FetchError::Body(_)))
+    ));
 }
 
 #[tokio::test]
@@ -135,8 +147,11 @@ async fn an_endpoint_that_is_not_there_or_proves_nothing_is_told_apart() {
     let (url, client, tasks) = endpoint(Router::new().route("/start", get(async || "x"))).await;
     let strange = web_client_config(rustls::RootCertStore::empty(), &[b"http/1.1"], time()).unwrap();
     let refused = fetch(&url, Arc::new(strange)).await.unwrap_err();
-    assert!(matches!(refused, FetchError::Tls { .. }), "{refused}");
+    assert!(matches!(refused, EndpointError::Unproven { .. }), "{refused}");
     assert!(tasks.drain(Duration::from_secs(5)).await);
     let gone = fetch(&url, client).await.unwrap_err();
-    assert!(matches!(gone, FetchError::Unreachable { .. }), "{gone}");
+    assert!(
+        matches!(gone, EndpointError::Fetch(FetchError::Unreachable { .. })),
+        "{gone}"
+    );
 }

@@ -25,6 +25,7 @@ fn pod(n: u8, name: u8, account: u8) -> PodFacts {
         },
         labels: std::collections::BTreeMap::new(),
         containers: BTreeSet::new(),
+        ports: Vec::new(),
         over: false,
     }
 }

@@ -22,6 +22,7 @@ fn pod() -> PodFacts {
         account: "cart".into(),
         labels: std::collections::BTreeMap::new(),
         containers: BTreeSet::from([container().id]),
+        ports: Vec::new(),
         over: false,
     }
 }
