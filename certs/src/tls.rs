@@ -4,6 +4,7 @@
 //! peer whose root or SVID was removed would keep coming back (spiffe/spire#6715).
 
 mod cache;
+mod record;
 mod web;
 
 use std::fmt;
@@ -25,7 +26,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::bundle::{BundleSet, TrustBundle};
 use crate::id::SpiffeId;
 use crate::verify::{Expected, Role, VerifyError, verify_peer};
-pub use cache::{ChainCache, GENERATION};
+pub use cache::{ChainCache, GENERATION, Proven};
+pub use record::{Presented, recording_client_config};
 pub use web::{WebCertificateError, public_server_config, web_client_config, web_identity, web_roots};
 
 /// Where the current bundles are. Asked at every handshake, so a new bundle needs no new config.
@@ -167,7 +169,7 @@ pub fn spiffe_client_config(
     time: Arc<dyn TimeProvider>,
 ) -> Result<ClientConfig, Error> {
     let tls12 = true;
-    client(identity, bundles, expected, Terms { alpn, tls12, time })
+    client(identity, bundles, expected, Terms { alpn, tls12, time }, as_it_is)
 }
 
 /// A client configuration for workloads: the server's SVID must be `expected`, ours is presented.
@@ -180,7 +182,11 @@ pub fn mutual_client_config(
     expected: Expected,
     terms: Terms<'_>,
 ) -> Result<ClientConfig, Error> {
-    client(Some(identity), bundles, expected, terms)
+    client(Some(identity), bundles, expected, terms, as_it_is)
+}
+
+fn as_it_is(verifier: Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier> {
+    verifier
 }
 
 fn client(
@@ -188,6 +194,7 @@ fn client(
     bundles: Arc<dyn BundleSource>,
     expected: Expected,
     terms: Terms<'_>,
+    wrapped: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
 ) -> Result<ClientConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
@@ -201,7 +208,7 @@ fn client(
     let builder = ClientConfig::builder_with_details(provider, terms.time)
         .with_protocol_versions(versions)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(wrapped(verifier));
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(Resolver(identity))),
         None => builder.with_no_client_auth(),

@@ -1,15 +1,24 @@
 //! Our SVID and the bundles: one writer, readers without locks, never backwards, nothing that does not verify.
 
 mod shelf;
+mod trust;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use signet_certs::tls::{BundleSource, ChainCache, IdentitySource};
+use signet_certs::tls::{BundleSource, ChainCache, IdentitySource, Proven};
+use signet_certs::verify::{Role, VerifyError};
 use signet_certs::{BundleSet, SpiffeId, UnixTime, X509Svid};
+use tokio::sync::watch;
 
+use crate::listed::List;
 pub use shelf::{Refused, Shelf, Taken};
+pub use trust::Trust;
+
+/// So many connections are proven again before others get their turn.
+const AT_ONCE: usize = 16;
 
 /// What is in use now: bundles, and an SVID that verifies under them.
 #[derive(Debug)]
@@ -76,6 +85,9 @@ impl Snapshot {
 struct Inner {
     snapshot: ArcSwapOption<Snapshot>,
     cache: ChainCache,
+    /// What open connections rest on.
+    trusts: List<Trust>,
+    changes: watch::Sender<u64>,
 }
 
 /// Where the snapshot in use is found, and the chains of peers that verified. Clones see the same.
@@ -103,8 +115,53 @@ impl Keys {
         &self.0.cache
     }
 
+    /// Proves a chain whose handshake has just succeeded under the bundles in force, which may have changed since.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub fn prove(
+        &self,
+        presented: &[CertificateDer<'_>],
+        role: Role,
+        now: UnixTime,
+    ) -> Result<Arc<Proven>, VerifyError> {
+        self.0.cache.prove(presented, &self.bundles(), role, now)
+    }
+
+    /// For a connection that rests on this chain: it will be told when the bundles no longer vouch for it.
+    #[must_use]
+    pub fn follow(&self, proven: Arc<Proven>, now: UnixTime) -> Arc<Trust> {
+        let trust = self.0.trusts.enter(|place| Trust::new(proven, place));
+        // From here on it is found when bundles change; they may have changed before.
+        trust.look_again(&self.0.cache, &self.bundles(), now);
+        trust
+    }
+
+    /// Tells of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Proves again what open connections rest on, and tells those that lost it. How many did. What rests on a bundle
+    /// that has not changed costs nothing.
+    pub async fn look_again(&self, now: UnixTime) -> usize {
+        let bundles = self.bundles();
+        let mut lost = 0;
+        for some in self.0.trusts.all().chunks(AT_ONCE) {
+            for trust in some {
+                lost += usize::from(trust.look_again(&self.0.cache, &bundles, now));
+            }
+            tokio::task::yield_now().await;
+        }
+        lost
+    }
+
     fn put(&self, snapshot: Snapshot) {
         self.0.snapshot.store(Some(Arc::new(snapshot)));
+        self.0
+            .changes
+            .send_modify(|version| *version = version.wrapping_add(1));
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod copying;
 mod judge;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use signet_runtime::clock::sleep_until;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep_until as sleep_until_instant};
 
-use crate::access_log::{Client, Policy, Reason, Record, Upstream as Fault};
+use crate::access_log::{Client, Identity, Policy, Reason, Record, Upstream as Fault};
 use crate::connection::{Accepted, Direction};
 use crate::enforced::Policies;
+use crate::keys::Trust;
 use crate::metrics::TcpSeries;
 use crate::outbound::{Dialed, Upstream, dial};
 use crate::shared::Shared;
@@ -35,9 +36,15 @@ pub async fn serve_inbound(
     let mut record = Record::begin(&shared, &accepted);
     let mut policies = shared.policies.clone();
     let mut judge = Judge::new(&shared, &accepted);
-    if let Err(verdict) = judge.judge(policies.seen()).await {
-        stream.reset_on_close();
-        return verdict.tell(&mut record);
+    // An authorizer may have taken its time: what lets it pass is what is in force by then.
+    loop {
+        if let Err(verdict) = judge.judge(policies.seen()).await {
+            stream.reset_on_close();
+            return verdict.tell(&mut record);
+        }
+        if !policies.has_changed() {
+            break;
+        }
     }
     record.policy = judge.by();
     let Some(mut dialed) = reach(&shared, &upstream, &stream, &mut record).await else {
@@ -89,12 +96,15 @@ struct Conversation {
     accepted: Arc<Accepted>,
     copying: Copying<Stream, Stream>,
     series: Arc<TcpSeries>,
+    /// What the trust in the end that has an identity rests on.
+    trust: Option<Arc<Trust>>,
 }
 
 /// What ends a conversation, or gives it pause.
 enum Event {
     Ended(Result<(), Broken>),
     PoliciesChanged,
+    Untrusted,
     Idle,
     Expired,
     Drained,
@@ -108,7 +118,10 @@ impl Conversation {
         };
         let series = shared.metrics.tcp_series(accepted, peer);
         series.opened.inc();
+        let proof = accepted.proof().cloned();
+        let trust = proof.map(|proof| shared.keys.follow(proof, shared.clock.now()));
         Self {
+            trust: trust.or(dialed.trust),
             shared: Arc::clone(shared),
             accepted: Arc::clone(accepted),
             copying: Copying::new(stream, dialed.stream),
@@ -122,11 +135,15 @@ impl Conversation {
         let drained = drained(&shared);
         let expired = expired(&shared, &accepted);
         let silence = sleep_until_instant(Instant::now() + idle);
+        let trust = self.trust.take();
         tokio::pin!(drained, expired, silence);
         let (reason, detail) = loop {
             let event = tokio::select! {
-                ended = &mut self.copying => Event::Ended(ended),
+                // What may end it comes first: nothing moves on a permit that may be gone.
+                biased;
                 () = changed(&mut judged) => Event::PoliciesChanged,
+                () = untrusted(trust.as_deref()) => Event::Untrusted,
+                ended = &mut self.copying => Event::Ended(ended),
                 () = &mut silence => Event::Idle,
                 () = &mut expired => Event::Expired,
                 () = &mut drained => Event::Drained,
@@ -140,9 +157,20 @@ impl Conversation {
                     // The bytes wait: nothing moves on a permit that may be gone.
                     if let Err(verdict) = judge.judge(policies.seen()).await {
                         record.policy = verdict.policy;
-                        break (Reason::Policy(Policy::Withdrawn), Some(verdict.detail));
+                        let reason = match verdict.reason {
+                            Reason::Policy(Policy::Denied | Policy::NotAllowed | Policy::Faulty) => {
+                                Reason::Policy(Policy::Withdrawn)
+                            }
+                            other => other,
+                        };
+                        break (reason, Some(verdict.detail));
                     }
                     record.policy = judge.by();
+                }
+                Event::Untrusted => {
+                    let fault = trust.as_deref().and_then(Trust::fault);
+                    let detail = fault.map(|fault| format!("the other end is no longer trusted: {fault}"));
+                    break (Reason::Identity(Identity::TrustWithdrawn), detail);
                 }
                 Event::Idle => {
                     let end = self.copying.last() + idle;
@@ -180,6 +208,13 @@ fn outcome(ended: Result<(), Broken>) -> (Reason, Option<String>) {
     }
 }
 
+async fn untrusted(trust: Option<&Trust>) {
+    match trust {
+        Some(trust) => trust.withdrawn().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn changed(judged: &mut Option<(Policies, Judge)>) {
     match judged {
         Some((policies, _)) => policies.changed().await,
@@ -194,7 +229,7 @@ async fn drained(shared: &Shared) {
 }
 
 /// The end of the SVID that the connection was opened with, where that counts.
-async fn expired(shared: &Shared, accepted: &Accepted) {
+pub(crate) async fn expired(shared: &Shared, accepted: &Accepted) {
     match accepted.own_not_after {
         Some(end) if shared.config.close_on_expiry => {
             let after = signet_runtime::UnixTime::since_unix_epoch(Duration::from_secs(end.as_secs() + 1));

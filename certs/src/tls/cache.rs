@@ -3,6 +3,9 @@
 //! A handshake still proves possession of the leaf's key each time, and nothing is resumed: what is kept is only
 //! that this very chain led to this very bundle. It counts for one role, under the bundle it was found under,
 //! until the first certificate on the path ends. Refusals are never kept.
+//!
+//! A [`Proven`] chain is also what an open connection rests on: when bundles change it is proven again, once for
+//! all connections of one peer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +20,8 @@ use crate::verify::{Role, Verified, VerifyError, verify_peer_until};
 
 /// Chains kept at most in each of two generations, unless said otherwise.
 pub const GENERATION: usize = 2_048;
+/// Longer chains are verified each time: who may present one could make us keep it thousandfold.
+const MAX_KEPT_BYTES: usize = 8 * 1024;
 
 /// The cache. Bounded; shared by any number of verifiers.
 #[derive(Debug)]
@@ -30,20 +35,56 @@ pub struct ChainCache {
 /// Chains by what they are. When the younger generation is full, the older one is forgotten.
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<Key, Entry>,
-    old: HashMap<Key, Entry>,
+    young: HashMap<Key, Arc<Proven>>,
+    old: HashMap<Key, Arc<Proven>>,
 }
 
 /// A role, and the SHA-256 of the whole chain. The trust domain follows from the chain.
 type Key = (Role, [u8; 32]);
 
-#[derive(Clone, Debug)]
-struct Entry {
+/// A chain that verified, and what it verified under.
+#[derive(Debug)]
+pub struct Proven {
     verified: Verified,
+    role: Role,
+    chain: Box<[CertificateDer<'static>]>,
     domain: TrustDomain,
     /// Held, so that no other bundle can stand at its place: the same pointer is the same bundle.
     bundle: Arc<TrustBundle>,
 }
+
+impl Proven {
+    /// What was found of it.
+    #[must_use]
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// Whether these bundles hold the very one that it verified under.
+    #[must_use]
+    pub fn rests_on(&self, bundles: &BundleSet) -> bool {
+        bundles
+            .get(&self.domain)
+            .is_some_and(|bundle| Arc::ptr_eq(bundle, &self.bundle))
+    }
+
+    fn is_kept(&self) -> bool {
+        self.chain
+            .iter()
+            .map(|certificate| certificate.len())
+            .sum::<usize>()
+            <= MAX_KEPT_BYTES
+    }
+}
+
+/// The same chain in the same role, whatever it was found under.
+impl PartialEq for Proven {
+    fn eq(&self, other: &Self) -> bool {
+        self.role == other.role && self.chain == other.chain
+    }
+}
+
+impl Eq for Proven {}
 
 impl Default for ChainCache {
     fn default() -> Self {
@@ -75,31 +116,76 @@ impl ChainCache {
         now: UnixTime,
     ) -> Result<Verified, VerifyError> {
         let key = (role, digest(presented));
-        if let Some(verified) = self.lookup(&key, bundles, now) {
+        if let Some(proven) = self.lookup(&key, bundles, now) {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(verified);
+            return Ok(proven.verified.clone());
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let verified = verify_peer_until(presented, bundles, role, now)?;
-        let domain = verified.id.trust_domain();
-        if let Some(bundle) = bundles.get(&domain) {
-            let entry = Entry {
-                verified: verified.clone(),
-                bundle: Arc::clone(bundle),
-                domain,
-            };
-            self.lock().insert(key, entry, self.generation);
-        }
-        Ok(verified)
+        let proven = self.prove_anew(key, presented, bundles, now)?;
+        Ok(proven.verified.clone())
     }
 
-    /// What is known of a chain whose handshake has just succeeded; nothing if it is no longer kept.
-    #[must_use]
-    pub fn known(&self, presented: &[CertificateDer<'_>], role: Role) -> Option<Verified> {
+    /// As [`Self::verify`], with what is needed to verify the chain again: for a handshake that has just succeeded.
+    ///
+    /// # Errors
+    /// As [`crate::verify::verify_peer`].
+    pub fn prove(
+        &self,
+        presented: &[CertificateDer<'_>],
+        bundles: &BundleSet,
+        role: Role,
+        now: UnixTime,
+    ) -> Result<Arc<Proven>, VerifyError> {
         let key = (role, digest(presented));
-        let generations = self.lock();
-        let entry = generations.young.get(&key).or_else(|| generations.old.get(&key));
-        entry.map(|entry| entry.verified.clone())
+        match self.lookup(&key, bundles, now) {
+            Some(proven) => Ok(proven),
+            None => self.prove_anew(key, presented, bundles, now),
+        }
+    }
+
+    fn prove_anew(
+        &self,
+        key: Key,
+        presented: &[CertificateDer<'_>],
+        bundles: &BundleSet,
+        now: UnixTime,
+    ) -> Result<Arc<Proven>, VerifyError> {
+        let (role, _) = key;
+        let verified = verify_peer_until(presented, bundles, role, now)?;
+        let domain = verified.id.trust_domain();
+        let Some(bundle) = bundles.get(&domain) else {
+            return Err(VerifyError::UnknownTrustDomain(domain));
+        };
+        let proven = Arc::new(Proven {
+            verified,
+            role,
+            chain: presented.iter().map(|one| one.clone().into_owned()).collect(),
+            bundle: Arc::clone(bundle),
+            domain,
+        });
+        if proven.is_kept() {
+            self.lock().insert(key, Arc::clone(&proven), self.generation);
+        }
+        Ok(proven)
+    }
+
+    /// Whether a chain that verified once would verify under `bundles`, were it presented at the latest moment in
+    /// which it was valid: what a new bundle says of its issuers counts, and not that it has ended since, of which
+    /// whoever uses it knows.
+    ///
+    /// # Errors
+    /// As [`crate::verify::verify_peer`].
+    pub fn prove_again(
+        &self,
+        proven: &Arc<Proven>,
+        bundles: &BundleSet,
+        now: UnixTime,
+    ) -> Result<Arc<Proven>, VerifyError> {
+        if proven.rests_on(bundles) {
+            return Ok(Arc::clone(proven));
+        }
+        let at = now.min(proven.verified.until);
+        self.prove(&proven.chain, bundles, proven.role, at)
     }
 
     /// How often memory served, and how often it did not.
@@ -124,21 +210,19 @@ impl ChainCache {
         self.len() == 0
     }
 
-    fn lookup(&self, key: &Key, bundles: &BundleSet, now: UnixTime) -> Option<Verified> {
+    fn lookup(&self, key: &Key, bundles: &BundleSet, now: UnixTime) -> Option<Arc<Proven>> {
         let mut generations = self.lock();
-        let entry = match generations.young.get(key) {
-            Some(entry) => entry.clone(),
+        let proven = match generations.young.get(key) {
+            Some(proven) => Arc::clone(proven),
             None => {
-                let entry = generations.old.remove(key)?;
-                generations.insert(*key, entry.clone(), self.generation);
-                entry
+                let proven = generations.old.remove(key)?;
+                generations.insert(*key, Arc::clone(&proven), self.generation);
+                proven
             }
         };
-        let same = bundles
-            .get(&entry.domain)
-            .is_some_and(|bundle| Arc::ptr_eq(bundle, &entry.bundle));
-        if same && entry.verified.from <= now && now <= entry.verified.until {
-            return Some(entry.verified);
+        let verified = &proven.verified;
+        if proven.rests_on(bundles) && verified.from <= now && now <= verified.until {
+            return Some(proven);
         }
         generations.young.remove(key);
         None
@@ -150,11 +234,11 @@ impl ChainCache {
 }
 
 impl Generations {
-    fn insert(&mut self, key: Key, entry: Entry, most: usize) {
+    fn insert(&mut self, key: Key, proven: Arc<Proven>, most: usize) {
         if self.young.len() >= most {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, entry);
+        self.young.insert(key, proven);
     }
 }
 

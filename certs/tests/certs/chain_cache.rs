@@ -35,9 +35,7 @@ fn a_chain_is_verified_once_and_known_by_its_bytes() {
     let again = cache.verify(&chain, &bundles, Role::Client, at(1)).unwrap();
     assert_eq!((&first.id, &again), (&id(), &first));
     assert_eq!(cache.served(), (1, 1));
-    assert_eq!(cache.known(&chain, Role::Client), Some(first));
     // In the other role, or with one byte changed, it is another.
-    assert_eq!(cache.known(&chain, Role::Server), None);
     cache.verify(&chain, &bundles, Role::Server, now()).unwrap();
     assert_eq!(cache.served(), (1, 2));
     let mut forged = chain.clone();
@@ -117,4 +115,51 @@ fn it_is_bounded_and_forgets_what_is_not_asked_for() {
         (39, 41),
         "what is asked for again and again stays"
     );
+}
+
+#[test]
+fn what_rests_on_a_bundle_is_proven_again_under_another_even_after_its_end() {
+    let (root, issuing) = authorities(now());
+    let (other, _) = authorities(now());
+    let (cache, bundles, chain) = (ChainCache::default(), set(bundle(&root)), chain_of(&issuing));
+    let proven = cache.prove(&chain, &bundles, Role::Client, now()).unwrap();
+    assert!(proven.rests_on(&bundles));
+    // The same bundle costs nothing, not even after the leaf's end.
+    let late = at(LIFE + 1000);
+    let same = cache.prove_again(&proven, &bundles, late).unwrap();
+    assert!(Arc::ptr_eq(&same, &proven));
+    // One with a further root vouches for it as well.
+    let both = vec![root.certificate().clone(), other.certificate().clone()];
+    let both = set(TrustBundle::new(domain(), both, 1).unwrap());
+    let again = cache.prove_again(&proven, &both, late).unwrap();
+    assert!(again.rests_on(&both) && !again.rests_on(&bundles));
+    assert_eq!(again.verified().id, id());
+    // One without its root does not, nor does the want of one.
+    let without = set(bundle(&other));
+    let refused = cache.prove_again(&again, &without, now()).unwrap_err();
+    assert_eq!(refused, VerifyError::UnknownIssuer(domain()));
+    let refused = cache
+        .prove_again(&again, &BundleSet::default(), now())
+        .unwrap_err();
+    assert_eq!(refused, VerifyError::UnknownTrustDomain(domain()));
+}
+
+#[test]
+fn a_chain_that_is_very_long_is_verified_and_not_kept() {
+    let (root, issuing) = authorities(now());
+    let bundles = set(bundle(&root));
+    let label = ["a".repeat(60), "b".repeat(60), "c".repeat(60)].join(".");
+    for (names, kept) in [(10, 1), (60, 0)] {
+        let profile = LeafProfile {
+            dns: (0..names)
+                .map(|number| format!("n{number}.{label}.example"))
+                .collect(),
+            ..profile(Duration::from_secs(600))
+        };
+        let chain = issue(&profile, key().public_key(), &issuing, now()).unwrap();
+        let cache = ChainCache::default();
+        let chain = chain.to_der();
+        cache.prove(&chain, &bundles, Role::Client, now()).unwrap();
+        assert_eq!(cache.len(), kept, "{} bytes", chain[0].len());
+    }
 }

@@ -7,7 +7,8 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, ServerConfig, ServerConnection};
 use rustls_pki_types::ServerName;
 use signet_certs::tls::{
-    BundleSource, IdentitySource, dns_client_config, peer_id, refusal, server_config, spiffe_client_config,
+    BundleSource, IdentitySource, Terms, dns_client_config, peer_id, recording_client_config, refusal,
+    server_config, spiffe_client_config,
 };
 use signet_certs::verify::{Expected, Place, VerifyError};
 use signet_certs::{Authority, BundleSet, LeafProfile, SpiffeId, UnixTime, X509Svid, issue};
@@ -245,6 +246,35 @@ fn refusals_carry_their_reason_in_both_directions_and_versions() {
             assert!(matches!(refused, Refused::ByClient(_)));
             assert_eq!(why(&refused), Some(reason), "{refused:?}");
         }
+    }
+}
+
+#[test]
+fn a_recording_client_believes_no_more_and_tells_what_it_was_shown() {
+    let (client, server) = pair();
+    let (stranger, _) = pair();
+    let recording = |expected: Expected| {
+        let identity = Arc::new(Identity(client.svid.clone()));
+        let bundles = Arc::new(Bundles(client.bundles.clone()));
+        let terms = Terms {
+            alpn: &[b"h2"],
+            tls12: false,
+            time: Arc::new(Fixed(client.time)),
+        };
+        recording_client_config(identity, bundles, expected, terms).unwrap()
+    };
+    let (config, presented) = recording(Expected::Any);
+    assert!(presented.chain().is_empty());
+    meet(config, server.server(true)).unwrap();
+    assert_eq!(presented.chain(), server.chain());
+    // Refused for its root, and for its name.
+    let bank = Expected::Id("spiffe://cluster.local/ns/shop/sa/bank".parse().unwrap());
+    for (end, expected) in [(&stranger, Expected::Any), (&server, bank)] {
+        let (config, presented) = recording(expected);
+        let refused = meet(config, end.server(true)).unwrap_err();
+        assert!(matches!(refused, Refused::ByClient(_)), "{refused:?}");
+        assert!(why(&refused).is_some(), "{refused:?}");
+        assert_eq!(presented.chain(), end.chain());
     }
 }
 

@@ -5,11 +5,12 @@
 //! verify under. One that is older than the one in use is never taken (I5), and nothing takes the last good one
 //! away but bundles that it does not verify under (I7).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signet_certs::verify::{Role, VerifyError, verify_chain};
 use signet_certs::{BundleSet, SpiffeId, TrustDomain, UnixTime, X509Svid};
-use signet_proto::sds::Content;
+use signet_proto::sds::{Content, MAX_DOMAINS};
 
 use super::{Keys, Own, Snapshot};
 
@@ -29,6 +30,18 @@ pub enum Refused {
     /// Bundles without our own trust domain's, or an empty one.
     #[error("bundles hold no root of our trust domain {0}")]
     NoOwnRoots(TrustDomain),
+    /// A bundle of a lower sequence number than the one in force, which stays. The others were taken.
+    #[error(
+        "the bundle of {domain} has sequence {offered} and is older than the one in force, of sequence {held}"
+    )]
+    OlderBundle {
+        /// Whose.
+        domain: TrustDomain,
+        /// Its sequence.
+        offered: u64,
+        /// The sequence of the one in force.
+        held: u64,
+    },
 }
 
 /// What was done.
@@ -50,6 +63,8 @@ pub struct Shelf {
     keys: Keys,
     domain: TrustDomain,
     bundles: Option<Arc<BundleSet>>,
+    /// The highest sequence seen of each of them. The same roots may come under a higher one.
+    sequences: BTreeMap<TrustDomain, u64>,
     own: Option<Own>,
     /// An SVID that may verify under bundles to come.
     aside: Option<X509Svid>,
@@ -64,6 +79,7 @@ impl Shelf {
             keys: keys.clone(),
             domain,
             bundles: None,
+            sequences: BTreeMap::new(),
             own: None,
             aside: None,
         };
@@ -117,11 +133,50 @@ impl Shelf {
         if own.is_none_or(|bundle| bundle.roots().is_empty()) {
             return Err(Refused::NoOwnRoots(self.domain.clone()));
         }
+        let older = self.keep_newer(&mut bundles);
+        let taken = self.put_bundles(bundles, now);
+        older.map_or(Ok(taken), Err)
+    }
+
+    /// Puts bundles in force in place of older ones that are offered (I5), and remembers how new the others are. An
+    /// agent that has started again may know less than the one before. Answers the first that is older.
+    fn keep_newer(&mut self, bundles: &mut BundleSet) -> Option<Refused> {
+        let offered: Vec<(TrustDomain, u64)> = bundles
+            .iter()
+            .map(|bundle| (bundle.trust_domain().clone(), bundle.sequence()))
+            .collect();
+        let mut older = None;
+        // What is left out for once is remembered as well, as long as there is room.
+        if self.sequences.len() > MAX_DOMAINS {
+            self.sequences.retain(|domain, _| bundles.get(domain).is_some());
+        }
+        for (domain, offered) in offered {
+            let known = self.sequences.get(&domain).copied().unwrap_or_default();
+            // Who numbers nothing is believed: an agent of an earlier release.
+            if offered > 0 && offered < known {
+                let before = self.bundles.as_ref().and_then(|before| before.get(&domain));
+                match before {
+                    Some(before) => bundles.insert(Arc::clone(before)),
+                    // It was left out meanwhile. Until a bundle comes that is not older, nobody of that domain is believed.
+                    None => drop(bundles.remove(&domain)),
+                }
+                older.get_or_insert_with(|| Refused::OlderBundle {
+                    domain: domain.clone(),
+                    offered,
+                    held: known,
+                });
+            }
+            self.sequences.insert(domain, offered.max(known));
+        }
+        older
+    }
+
+    fn put_bundles(&mut self, mut bundles: BundleSet, now: UnixTime) -> Taken {
         if let Some(before) = &self.bundles {
             let all = bundles.iter().count();
             let same = keep_same(&mut bundles, before);
             if same == all && all == before.iter().count() {
-                return Ok(Taken::Same);
+                return Taken::Same;
             }
         }
         self.bundles = Some(Arc::new(bundles));
@@ -149,7 +204,7 @@ impl Shelf {
             None => Taken::Bundles,
         };
         self.publish();
-        Ok(outcome)
+        outcome
     }
 
     fn verifies(&self, svid: &X509Svid, now: UnixTime) -> Result<(), VerifyError> {

@@ -21,7 +21,7 @@ pub(super) struct Judge {
 
 /// A refusal.
 pub(super) struct Verdict {
-    reason: Reason,
+    pub(super) reason: Reason,
     pub(super) detail: String,
     pub(super) policy: Option<String>,
 }

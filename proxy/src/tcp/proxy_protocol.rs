@@ -14,7 +14,7 @@ const TCP6: u8 = 0x21;
 const SPIFFE_ID: u8 = 0xe0;
 
 /// The header for this connection.
-pub(super) fn header(accepted: &Accepted) -> Vec<u8> {
+pub(crate) fn header(accepted: &Accepted) -> Vec<u8> {
     let mut addresses = Vec::with_capacity(64);
     let (source, destination) = (accepted.source, accepted.destination);
     let family = match (source.ip().to_canonical(), destination.ip().to_canonical()) {
@@ -92,6 +92,7 @@ mod tests {
             id: "spiffe://a/ns/b/sa/c".parse().unwrap(),
             leaf_sha256: [0; 32],
             not_after: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+            proof: None,
         };
         let mutual = header(&accepted("[fd00::1]:1", "10.0.0.2:80", Security::Mutual(peer)));
         assert_eq!(mutual[13], TCP6);

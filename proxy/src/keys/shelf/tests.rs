@@ -161,3 +161,76 @@ fn an_svid_that_has_ended_is_not_used() {
     assert!(keys.usable(at(60)).is_some());
     assert!(keys.usable(at(61)).is_none());
 }
+
+#[test]
+fn bundles_never_go_backwards_whoever_offers_older_ones() {
+    let (old, new, foreign) = (root("cluster.local"), root("cluster.local"), root("other.test"));
+    let (mut shelf, keys) = Shelf::new(domain("cluster.local"));
+    let numbered = |all: &[(&Authority, &str, u64)]| {
+        let mut set = BundleSet::default();
+        for (root, name, sequence) in all {
+            let bundle = TrustBundle::clone(&bundle(root, name));
+            set.insert(Arc::new(bundle.with_sequence(*sequence)));
+        }
+        Content::Bundles(set)
+    };
+    let roots = || {
+        keys.bundles()
+            .get(&domain("cluster.local"))
+            .unwrap()
+            .roots()
+            .to_vec()
+    };
+    let is_of = |root: &Authority| roots()[0].certificate().der() == root.certificate().der();
+    assert_eq!(
+        shelf.take(numbered(&[(&old, "cluster.local", 6)]), at(0)),
+        Ok(Taken::Bundles)
+    );
+    assert_eq!(
+        shelf.take(numbered(&[(&new, "cluster.local", 7)]), at(0)),
+        Ok(Taken::Bundles)
+    );
+    // What comes beside an older bundle is taken.
+    let offered = numbered(&[(&old, "cluster.local", 6), (&foreign, "other.test", 1)]);
+    let refused = shelf.take(offered, at(0)).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Refused::OlderBundle {
+                offered: 6,
+                held: 7,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert!(is_of(&new) && keys.bundles().get(&domain("other.test")).is_some());
+    // The same roots under a higher number count as newer from then on.
+    let higher = numbered(&[(&new, "cluster.local", 9), (&foreign, "other.test", 1)]);
+    assert_eq!(shelf.take(higher, at(0)), Ok(Taken::Same));
+    assert!(
+        shelf
+            .take(numbered(&[(&old, "cluster.local", 8)]), at(0))
+            .is_err()
+    );
+    assert!(is_of(&new));
+    assert_eq!(
+        shelf.take(numbered(&[(&old, "cluster.local", 10)]), at(0)),
+        Ok(Taken::Bundles)
+    );
+    assert!(is_of(&old));
+    // One that was left out meanwhile does not come back older.
+    let with_foreign =
+        |sequence| numbered(&[(&old, "cluster.local", 10), (&foreign, "other.test", sequence)]);
+    assert_eq!(shelf.take(with_foreign(9), at(0)), Ok(Taken::Bundles));
+    let without = numbered(&[(&old, "cluster.local", 10)]);
+    assert_eq!(shelf.take(without, at(0)), Ok(Taken::Bundles));
+    shelf.take(with_foreign(5), at(0)).unwrap_err();
+    assert!(keys.bundles().get(&domain("other.test")).is_none());
+    assert_eq!(shelf.take(with_foreign(9), at(0)), Ok(Taken::Bundles));
+    // Without a number nothing can be told.
+    assert_eq!(
+        shelf.take(numbered(&[(&new, "cluster.local", 0)]), at(0)),
+        Ok(Taken::Bundles)
+    );
+}
