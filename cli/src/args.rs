@@ -18,12 +18,12 @@ mod workload;
 
 pub use authority::{AuthorityCommand, ExportArgs, RestoreArgs, StateArgs};
 pub use bundle::{BundleCommand, BundleExportArgs, BundleSourceArgs};
-pub use dev::DevArgs;
+pub use dev::{DevArgs, DevCommand, DevFilesArgs};
 pub use jwt::{JwtCommand, JwtFetchArgs, JwtInspectArgs, JwtValidateArgs};
 pub use policy::{
     AnalyzeArgs, MeshArgs, PolicyCheckArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs, QuestionArgs,
 };
-pub use proxy::{ProxyArgs, ProxyCommand, StrictReadyArgs};
+pub use proxy::{PodArgs, ProxyArgs, ProxyCommand, RelayArgs, StrictReadyArgs, TlsCheckArgs, WhyArgs};
 pub use svid::{RequestArgs, RotateArgs, ShowArgs, SvidCommand, VerifyArgs, WatchArgs};
 pub use token::{TokenCheckArgs, TokenCommand};
 pub use workload::{FederationCommand, WorkloadCommand};
@@ -98,16 +98,41 @@ signet analyze --kubeconfig ~/.kube/config --suppress SGN0013"
     Proxy(ProxyCommand),
     /// Say whether STRICT would cut nobody off (exit 0) or somebody (exit 1), from what proxies saw
     ///
-    /// Names every client that came without mutual TLS, how often and when last, and since when each proxy
-    /// looks: since its start. Exit code 2 when a proxy cannot be asked, or cannot have seen everybody; a
-    /// no-go of another one is a no-go all the same.
+    /// Names every client that came without mutual TLS, how often, since when and when last, and since when each
+    /// proxy looks: since its start. Exit code 2 when a proxy cannot be asked, or cannot have seen everybody: that
+    /// is no go; a no-go of another one is a no-go all the same. With a NAMESPACE, every pod of it that has a
+    /// proxy is asked, by `kubectl exec`: it takes the rights to list pods and to create pods/exec there.
     #[command(
-        after_help = "Examples:\n  kubectl -n shop exec deploy/cart -c signet-proxy -- signet strict-ready \
+        after_help = "Examples:\n  signet strict-ready shop --kubeconfig ~/.kube/config --window 24h\n  kubectl -n shop exec deploy/cart -c signet-proxy -- signet strict-ready \
 --window 24h\n  kubectl -n shop port-forward deploy/cart 15000 &\n  kubectl -n shop port-forward deploy/bank \
 15001:15000 &\n  signet strict-ready --admin 127.0.0.1:15000 --admin 127.0.0.1:15001"
     )]
     StrictReady(StrictReadyArgs),
-    /// A whole system on this machine: an in-memory cluster, a CA, an agent
+    /// Make a real handshake between two workloads, and say which side is wrong
+    ///
+    /// The calling proxy makes it with its own SVID, since it was asked over its admin socket, and only to a
+    /// destination of its configuration; the key stays where it is. The handshake is followed by its end: no
+    /// request is sent. Exit code 0: both sides have proved who they are. 1: they have not, and why.
+    #[command(
+        after_help = "Examples:\n  signet tls-check web/deploy/frontend orders.shop.svc:8443 --to-proxy \
+shop/orders-0 --to-address 10.1.2.3:8443 --kubeconfig ~/.kube/config\n  kubectl -n web exec deploy/frontend -c signet-proxy -- signet \
+tls-check /run/signet/admin/admin.sock orders.shop.svc:8443"
+    )]
+    TlsCheck(TlsCheckArgs),
+    /// Walk the whole way of a request between two workloads, and say where it ends
+    ///
+    /// Source, destination, mode, certificates, request, token, policies, upstream: the calling proxy makes a
+    /// handshake, as for `tls-check`; the proxy at the destination judges the request by what is in force, with the
+    /// same functions that judge real ones, and sees whether its application listens. No request is sent, and no
+    /// provider of a CUSTOM policy is asked. Exit code 0: it would be served. 1: it would not. 2: somebody was not
+    /// asked.
+    #[command(
+        after_help = "Examples:\n  signet why web/deploy/frontend orders.shop.svc:8443 --to-proxy shop/orders-0 \
+--to-address 10.1.2.3:8443 --method POST --path /api/v1/items\n  signet why /run/signet/admin/admin.sock 127.0.0.1:9000 --to-proxy \
+backend/admin.sock --jwt-file token"
+    )]
+    Why(WhyArgs),
+    /// A whole system on this machine: an in-memory cluster, a CA, an agent, proxies before applications
     Dev(DevArgs),
     /// Ends the daemons of a `signet dev` that was killed
     #[command(name = crate::dev::guard::COMMAND, hide = true)]

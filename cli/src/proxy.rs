@@ -1,4 +1,5 @@
-//! `signet proxy` and `signet strict-ready`: what running proxies say of themselves.
+//! `signet proxy`, `strict-ready`, `tls-check` and `why`: what running proxies say of themselves, and what they find
+//! when they are asked to try.
 //!
 //! | module | owns |
 //! |---|---|
@@ -6,15 +7,28 @@
 //! | [`client`] | asking for a page, and why there is none |
 //! | [`wire`] | what the pages say |
 //! | `secrets`, `policies`, `traffic` | pages for people |
-//! | [`strict_ready`], [`verdict`] | whether STRICT would cut somebody off |
+//! | [`strict_ready`], [`verdict`], `pods` | whether STRICT would cut somebody off |
+//! | [`place`], [`link`], `relay` | where an admin socket is, and asking it: directly, or through `kubectl exec` |
+//! | [`asked`] | what an admin socket is asked, and says |
+//! | [`tls_check`], [`ruling`] | a handshake between two workloads, and which side is wrong |
+//! | [`why`], [`ladder`] | the whole way of a request, and where it ends |
 
 pub mod address;
+pub mod asked;
 pub mod client;
+pub mod ladder;
+pub mod link;
+pub mod place;
+mod pods;
 mod policies;
+mod relay;
+pub mod ruling;
 mod secrets;
 pub mod strict_ready;
+pub mod tls_check;
 mod traffic;
 pub mod verdict;
+pub mod why;
 pub mod wire;
 
 use crate::Shell;
@@ -34,6 +48,7 @@ pub(crate) async fn run(command: ProxyCommand, shell: &mut Shell) -> Result<Answ
         ProxyCommand::PlaintextClients(args) => {
             shell.show(&ProxyPages::at(&args.admin).plaintext_clients().await?)?;
         }
+        ProxyCommand::Relay(args) => return relay::run(&args).await,
     }
     Ok(Answer::Yes)
 }

@@ -1,6 +1,19 @@
 //! What an operator can see, on loopback: GET only, and only by a loopback name, since the application and whatever it
-//! renders share this address.
+//! renders share this address. What an operator can ask this proxy to try is on the admin socket alone.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`questions`] | the admin socket |
+//! | `probe`, `fault` | a handshake with a destination, and why it failed |
+//! | `destinations` | which destinations are configured |
+//! | `decision` | what would become of a connection and a request that arrive here |
+//! | `view` | the JSON of the pages |
 
+mod decision;
+mod destinations;
+mod fault;
+mod probe;
+pub mod questions;
 mod view;
 
 use std::convert::Infallible;
@@ -19,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Bound;
+use crate::config::Config;
 use crate::policy_source::status::PolicyStatus;
 use crate::shared::Shared;
 
@@ -26,6 +40,8 @@ use crate::shared::Shared;
 const MAX_CONNECTIONS: usize = 32;
 /// A connection that brings no whole request for this long is closed.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Most patience for one step of an answer, of which there are up to three: who asks gives up after 30 s.
+const MOST_PATIENCE: Duration = Duration::from_secs(8);
 /// Wait after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,6 +57,11 @@ pub struct Pages {
     pub policies: watch::Receiver<Arc<PolicyStatus>>,
 }
 
+/// Patience for a name, a connection or a handshake that somebody asked for.
+fn patience(config: &Config) -> Duration {
+    config.limits.connect.min(MOST_PATIENCE)
+}
+
 /// Binds the page's address.
 ///
 /// # Errors
@@ -53,8 +74,7 @@ pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Stri
 }
 
 /// Serves until shutdown.
-pub fn serve(listener: TcpListener, pages: Pages, tasks: &Tasks) {
-    let pages = Arc::new(pages);
+pub fn serve(listener: TcpListener, pages: Arc<Pages>, tasks: &Tasks) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = tasks.clone();
     tasks.spawn_essential("admin page", async move {
@@ -76,7 +96,7 @@ pub fn serve(listener: TcpListener, pages: Pages, tasks: &Tasks) {
             connections.spawn_until_shutdown(async move {
                 let _place = place;
                 let answer = service_fn(move |request: Request<Incoming>| {
-                    let answer = pages.answer(&request);
+                    let answer = pages.answer(&request, false);
                     async move { Ok::<_, Infallible>(answer) }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
@@ -104,9 +124,10 @@ fn is_loopback(host: Option<&str>) -> bool {
 }
 
 impl Pages {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// Answers for a page. On the admin socket, which no browser reaches, the name does not matter.
+    fn answer<B>(&self, request: &Request<B>, on_socket: bool) -> Response<Full<Bytes>> {
         let host = request.headers().get(header::HOST);
-        if !is_loopback(host.and_then(|host| host.to_str().ok())) {
+        if !on_socket && !is_loopback(host.and_then(|host| host.to_str().ok())) {
             return text(
                 StatusCode::FORBIDDEN,
                 "ask for this page as localhost or 127.0.0.1\n",
@@ -161,6 +182,21 @@ fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Resp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_ends_before_who_asked_gives_up() {
+        let config = |limits: &str| {
+            let text = format!("policies: {{directory: /p, namespace: shop}}\n{limits}");
+            Config::from_text(&text).unwrap()
+        };
+        assert_eq!(
+            patience(&config("limits: {connect: 1m}")),
+            MOST_PATIENCE,
+            "a name, a connection, a handshake"
+        );
+        assert_eq!(patience(&config("limits: {connect: 2s}")), Duration::from_secs(2));
+        assert!(MOST_PATIENCE * 3 + probe::LAST_WORD < Duration::from_secs(28));
+    }
 
     #[test]
     fn only_loopback_names_are_answered() {

@@ -1,9 +1,14 @@
-//! `signet proxy` and `signet strict-ready`.
+//! `signet proxy`, `signet strict-ready`, `signet tls-check` and `signet why`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use signet_runtime::config::HumanDuration;
 
+use crate::policy::question::header;
 use crate::proxy::address::AdminAddress;
+use crate::proxy::place::Place;
 
 /// Verbs of `signet proxy`.
 #[derive(Debug, Subcommand)]
@@ -38,6 +43,95 @@ signet proxy secrets --admin 127.0.0.1:15000 -o json"
 plaintext-clients -o json"
     )]
     PlaintextClients(ProxyArgs),
+    /// Pass bytes between standard input and output and the admin socket of the proxy beside it
+    ///
+    /// `signet tls-check`, `why` and `strict-ready` run this in a pod, by `kubectl exec`.
+    #[command(
+        after_help = "Example:\n  kubectl -n shop exec -i deploy/cart -c signet-proxy -- signet proxy relay --admin-socket \
+/run/signet/admin/admin.sock"
+    )]
+    Relay(RelayArgs),
+}
+
+/// `signet proxy relay`.
+#[derive(Args, Clone, Debug)]
+pub struct RelayArgs {
+    /// Admin socket of the proxy (its `admin_socket`)
+    #[arg(long, value_name = "SOCKET", default_value = "/run/signet/admin/admin.sock")]
+    pub admin_socket: PathBuf,
+}
+
+/// How proxies in pods are asked.
+#[derive(Args, Clone, Debug)]
+pub struct PodArgs {
+    /// The cluster, for kubectl and for listing pods [default: kubectl's own; the cluster this runs in]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Container of the proxy in its pod
+    #[arg(long, value_name = "NAME", default_value = "signet-proxy")]
+    pub container: String,
+    /// The kubectl to run
+    #[arg(long, value_name = "PROGRAM", default_value = "kubectl")]
+    pub kubectl: PathBuf,
+}
+
+/// `signet tls-check`.
+#[derive(Args, Clone, Debug)]
+pub struct TlsCheckArgs {
+    /// The calling proxy: its admin socket, or NAMESPACE/POD
+    #[arg(value_name = "FROM")]
+    pub from: Place,
+    /// The destination, as the calling proxy's configuration or its application names it
+    #[arg(value_name = "HOST:PORT")]
+    pub to: String,
+    /// The proxy at the destination, which then says what it demands and whom it refuses: its admin socket, or
+    /// NAMESPACE/POD
+    #[arg(long, value_name = "PROXY")]
+    pub to_proxy: Option<Place>,
+    /// Address at which the destination's proxy is reached, where a Service stands in between [default: what was
+    /// dialled]
+    #[arg(long, value_name = "IP:PORT", requires = "to_proxy")]
+    pub to_address: Option<SocketAddr>,
+    /// Pods
+    #[command(flatten)]
+    pub pods: PodArgs,
+}
+
+/// `signet why`.
+#[derive(Args, Clone, Debug)]
+pub struct WhyArgs {
+    /// The calling proxy: its admin socket, or NAMESPACE/POD
+    #[arg(value_name = "FROM")]
+    pub from: Place,
+    /// The destination, as the calling proxy's configuration or its application names it
+    #[arg(value_name = "HOST:PORT")]
+    pub to: String,
+    /// The proxy at the destination, whose policies, tokens and application are asked: its admin socket, or
+    /// NAMESPACE/POD
+    #[arg(long, value_name = "PROXY")]
+    pub to_proxy: Option<Place>,
+    /// Address at which the destination's proxy is reached, where a Service stands in between [default: what was
+    /// dialled]
+    #[arg(long, value_name = "IP:PORT", requires = "to_proxy")]
+    pub to_address: Option<SocketAddr>,
+    /// Method of the request, on ports that speak HTTP
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// Path of the request, as sent
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub path: String,
+    /// Host of the request [default: the destination]
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// A header of the request; may be given several times
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    pub header: Vec<(String, String)>,
+    /// File with the request's token; "-" is standard input. It goes to the destination's admin socket alone
+    #[arg(long, value_name = "FILE")]
+    pub jwt_file: Option<PathBuf>,
+    /// Pods
+    #[command(flatten)]
+    pub pods: PodArgs,
 }
 
 /// A running proxy.
@@ -51,10 +145,16 @@ pub struct ProxyArgs {
 /// `signet strict-ready`.
 #[derive(Args, Clone, Debug)]
 pub struct StrictReadyArgs {
+    /// Ask the proxies in all pods of this namespace, through kubectl exec
+    #[arg(value_name = "NAMESPACE", conflicts_with = "admin")]
+    pub namespace: Option<String>,
     /// Admin page of a proxy, on loopback; give it once for every proxy of the workload or namespace
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15000")]
     pub admin: Vec<AdminAddress>,
     /// Judge by this last stretch of time alone; no answer from a proxy that started later
     #[arg(long, value_name = "DURATION")]
     pub window: Option<HumanDuration>,
+    /// Pods
+    #[command(flatten)]
+    pub pods: PodArgs,
 }

@@ -2,13 +2,25 @@
 
 use signet_runtime::UnixTime;
 
+use tokio::task::JoinSet;
+
 use super::address::AdminAddress;
 use super::client::{PageError, ProxyPages};
+use super::link::{Kubectl, Link, LinkError};
+use super::place::Place;
+use super::pods;
+use super::traffic::first;
 use super::verdict::{Client, Judged, Seen, StrictReady, Verdict};
+use super::wire::Secrets;
 use crate::Shell;
 use crate::args::StrictReadyArgs;
 use crate::fault::{Answer, Fault};
 use crate::print::{Cell, Page, Tone, View};
+
+/// Pods that are asked at once: each is a process of kubectl.
+const MOST_AT_ONCE: usize = 8;
+/// Most pods without a proxy that are named to people.
+const MOST_NAMED: usize = 10;
 
 impl Verdict {
     fn words(self) -> (&'static str, Tone) {
@@ -28,9 +40,31 @@ impl View for StrictReady {
             Verdict::NoGo => {
                 "clients came without mutual TLS, and STRICT would refuse them; give each a proxy or an SVID"
             }
-            Verdict::Unanswered => "not every proxy can say who came",
+            Verdict::Unanswered => "not every proxy can say who came, so there is no go",
         };
         page.line(Cell::new(format!("{word}: {why}"), tone));
+        if self.unanswered > 0 {
+            let words = format!(
+                "{} of {} proxies cannot say who came",
+                self.unanswered,
+                self.proxies.len()
+            );
+            page.line(Cell::new(words, Tone::Warn));
+        }
+        if !self.without_proxy.is_empty() {
+            let count = self.without_proxy.len();
+            let some: Vec<&str> = self
+                .without_proxy
+                .iter()
+                .take(MOST_NAMED)
+                .map(String::as_str)
+                .collect();
+            let more = if count > MOST_NAMED { ", …" } else { "" };
+            page.line(format!(
+                "{count} pods have no proxy, so nobody enforces anything there: {}{more}",
+                some.join(", ")
+            ));
+        }
         for proxy in &self.proxies {
             page.gap();
             proxy.show(page, now);
@@ -77,6 +111,7 @@ impl Judged {
                 "connections",
                 "with TLS of its own",
                 "open",
+                "since",
                 "last seen",
             ];
             let rows = self.clients.iter().map(|client| client.row(now));
@@ -93,6 +128,7 @@ impl Client {
             self.connections.to_string().into(),
             self.passed_through.to_string().into(),
             self.open.to_string().into(),
+            first(self.first, now).into(),
             self.last.words(now).into(),
         ]
     }
@@ -100,21 +136,87 @@ impl Client {
 
 pub(crate) async fn run(args: &StrictReadyArgs, shell: &mut Shell) -> Result<Answer, Fault> {
     let window = args.window.map(|window| window.0);
-    let mut proxies = Vec::with_capacity(args.admin.len());
-    for admin in &args.admin {
-        let name = admin.to_string();
-        proxies.push(match ask(admin).await {
-            Ok(seen) => Judged::of(name, seen, window, shell.now()),
-            Err(error) => Judged::unanswered(name, error.to_string()),
-        });
-    }
-    let ready = StrictReady::of(proxies, window);
+    let ready = match &args.namespace {
+        Some(namespace) => of_namespace(namespace, args, shell).await?,
+        None => {
+            let mut proxies = Vec::with_capacity(args.admin.len());
+            for admin in &args.admin {
+                let name = admin.to_string();
+                proxies.push(match ask(admin).await {
+                    Ok(seen) => Judged::of(name, seen, window, shell.now()),
+                    Err(error) => Judged::unanswered(name, error.to_string()),
+                });
+            }
+            StrictReady::of(proxies, window)
+        }
+    };
     shell.show(&ready)?;
     match ready.verdict {
         Verdict::Go => Ok(Answer::Yes),
         Verdict::NoGo => Ok(Answer::No),
         Verdict::Unanswered => Err(Fault::unanswered(unanswered(&ready))),
     }
+}
+
+/// All proxies in the pods of a namespace, each asked through `kubectl exec`.
+async fn of_namespace(namespace: &str, args: &StrictReadyArgs, shell: &Shell) -> Result<StrictReady, Fault> {
+    let window = args.window.map(|window| window.0);
+    let (with_proxy, without_proxy) = pods::of(namespace, &args.pods).await?;
+    if with_proxy.is_empty() {
+        let container = &args.pods.container;
+        return Err(Fault::Unanswered(format!(
+            "no pod of {namespace} has a container {container}; --container names another"
+        )));
+    }
+    let kubectl = args.pods.kubectl();
+    let mut asked = JoinSet::new();
+    let mut waiting = with_proxy.into_iter();
+    let mut proxies = Vec::new();
+    loop {
+        while asked.len() < MOST_AT_ONCE
+            && let Some(pod) = waiting.next()
+        {
+            let (kubectl, namespace) = (kubectl.clone(), namespace.to_owned());
+            asked.spawn(async move {
+                let seen = match &pod.absent {
+                    Some(why) => Err(why.clone()),
+                    None => of_pod(&kubectl, &namespace, &pod.name).await,
+                };
+                (pod.name, seen)
+            });
+        }
+        match asked.join_next().await {
+            Some(Ok((name, Ok(seen)))) => proxies.push(Judged::of(name, seen, window, shell.now())),
+            Some(Ok((name, Err(error)))) => proxies.push(Judged::unanswered(name, error)),
+            Some(Err(lost)) => return Err(Fault::unanswered(lost)),
+            None => break,
+        }
+    }
+    proxies.sort_by(|a, b| a.admin.cmp(&b.admin));
+    Ok(StrictReady::of(proxies, window).of_namespace(namespace.to_owned(), without_proxy))
+}
+
+async fn of_pod(kubectl: &Kubectl, namespace: &str, pod: &str) -> Result<Seen, String> {
+    let place = Place::Pod {
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+    };
+    let pages = async {
+        let mut link = Link::open(&place, kubectl).await?;
+        Ok::<_, LinkError>(Seen {
+            spiffe_id: link
+                .get::<Secrets>("/secrets")
+                .await?
+                .svid
+                .map(|svid| svid.spiffe_id),
+            listeners: link.get("/listeners").await?,
+            policies: link.get("/policies").await?,
+            // As below.
+            connections: link.get("/connections").await?,
+            clients: link.get("/plaintext-clients").await?,
+        })
+    };
+    pages.await.map_err(|error| error.to_string())
 }
 
 /// The first reason, for those who read no data.

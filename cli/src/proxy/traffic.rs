@@ -5,7 +5,7 @@ use signet_runtime::UnixTime;
 use super::NONE;
 use super::wire::{Connection, Connections, Listeners, PlaintextClients};
 use crate::print::{Cell, Page, Tone, View};
-use crate::times::relative;
+use crate::times::{Moment, relative};
 
 impl View for Connections {
     fn page(&self, page: &mut Page, now: UnixTime) {
@@ -100,6 +100,7 @@ impl View for PlaintextClients {
                 one.port.to_string().into(),
                 one.connections.to_string().into(),
                 one.passed_through.to_string().into(),
+                first(one.first, now).into(),
                 one.last.words(now).into(),
             ]
         });
@@ -108,8 +109,14 @@ impl View for PlaintextClients {
             "port",
             "connections",
             "with TLS of its own",
+            "since",
             "last seen",
         ];
         page.table(&headings, rows.collect());
     }
+}
+
+/// When a client was first seen.
+pub(super) fn first(first: Option<Moment>, now: UnixTime) -> String {
+    first.map_or_else(|| NONE.to_owned(), |first| relative(first.0, now))
 }

@@ -47,6 +47,12 @@ pub struct StrictReady {
     pub verdict: Verdict,
     /// How far back was looked; nothing for as far as each proxy can.
     pub window_seconds: Option<u64>,
+    /// How many proxies cannot say; with one of them there is no go.
+    pub unanswered: usize,
+    /// The namespace whose proxies were looked up, if one was given.
+    pub namespace: Option<String>,
+    /// Pods of that namespace without a proxy: STRICT changes nothing for who comes to them, since nobody enforces it.
+    pub without_proxy: Vec<String>,
     /// Each proxy.
     pub proxies: Vec<Judged>,
 }
@@ -54,7 +60,7 @@ pub struct StrictReady {
 /// One proxy's verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Judged {
-    /// Its admin page.
+    /// Its admin page, or its pod.
     pub admin: String,
     /// Its verdict.
     pub verdict: Verdict,
@@ -87,6 +93,8 @@ pub struct Client {
     pub passed_through: u64,
     /// How many are open now.
     pub open: u64,
+    /// When it came first, since the proxy looks.
+    pub first: Option<Moment>,
     /// When it came last.
     pub last: Moment,
 }
@@ -106,7 +114,23 @@ impl StrictReady {
         Self {
             verdict,
             window_seconds: window.map(|window| window.as_secs()),
+            unanswered: proxies
+                .iter()
+                .filter(|one| one.verdict == Verdict::Unanswered)
+                .count(),
+            namespace: None,
+            without_proxy: Vec::new(),
             proxies,
+        }
+    }
+
+    /// The same, for the proxies of a namespace.
+    #[must_use]
+    pub fn of_namespace(self, namespace: String, without_proxy: Vec<String>) -> Self {
+        Self {
+            namespace: Some(namespace),
+            without_proxy,
+            ..self
         }
     }
 }
@@ -192,6 +216,7 @@ fn client(known: &PlaintextClient, seen: &Seen) -> Client {
         connections: known.connections,
         passed_through: known.passed_through,
         open: u64::try_from(open.count()).unwrap_or(u64::MAX),
+        first: known.first,
         last: known.last,
     }
 }

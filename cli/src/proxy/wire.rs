@@ -264,6 +264,9 @@ pub struct PlaintextClient {
     pub connections: u64,
     /// How many of these spoke a TLS of their own, which passed through.
     pub passed_through: u64,
+    /// When first; an older proxy does not say.
+    #[serde(default)]
+    pub first: Option<Moment>,
     /// When last.
     pub last: Moment,
 }

@@ -58,7 +58,8 @@ pub(super) fn secrets(shared: &Shared) -> Value {
     })
 }
 
-fn svid(own: &Own, now: UnixTime) -> Value {
+/// An SVID of ours.
+pub(super) fn svid(own: &Own, now: UnixTime) -> Value {
     let chain = own.svid().chain();
     let certificates: Vec<Value> = chain.certificates().map(|one| certificate(one, now)).collect();
     json!({
@@ -79,6 +80,55 @@ fn certificate(certificate: &Certificate, now: UnixTime) -> Value {
         "not_after": rfc3339(certificate.not_after()),
         "valid": certificate.not_before() <= now && now <= certificate.not_after(),
     })
+}
+
+/// A chain that somebody presented, with the names in it and who is known to have signed what.
+pub(super) fn chain(shared: &Shared, chain: &[Certificate]) -> Vec<Value> {
+    let now = shared.clock.now();
+    let bundles = signet_certs::tls::BundleSource::bundles(&shared.keys);
+    let next = chain.iter().skip(1).map(Some).chain(std::iter::once(None));
+    let links = chain.iter().zip(next);
+    links
+        .map(|(one, next)| {
+            let mut value = certificate(one, now);
+            let signer = match next {
+                Some(next) if signed(one, next) => Some("the next certificate".to_owned()),
+                _ => bundles.iter().find_map(|bundle| {
+                    let root = bundle
+                        .roots()
+                        .iter()
+                        .find(|root| signed(one, root.certificate()))?;
+                    Some(format!(
+                        "{} in the bundle of {}",
+                        root.certificate().subject().text(),
+                        bundle.trust_domain()
+                    ))
+                }),
+            };
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("names".into(), json!(names(one)));
+                fields.insert("issuer".into(), json!(one.issuer().text()));
+                fields.insert("signed_by".into(), json!(signer));
+            }
+            value
+        })
+        .collect()
+}
+
+/// Whether `signer` is who `certificate` says that signed it. The signature itself is for the handshake to judge.
+fn signed(certificate: &Certificate, signer: &Certificate) -> bool {
+    let key = match (certificate.authority_key_id(), signer.subject_key_id()) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => true,
+    };
+    key && certificate.issuer().der == signer.subject().der
+}
+
+fn names(certificate: &Certificate) -> Vec<String> {
+    let names = certificate.names();
+    let dns = names.dns.iter().map(|name| format!("dns {name}"));
+    let all = names.uris.iter().cloned().chain(dns);
+    all.chain(names.others.iter().cloned()).collect()
 }
 
 pub(super) fn connections(shared: &Shared) -> Value {
@@ -121,6 +171,7 @@ pub(super) fn plaintext_clients(shared: &Shared, since: UnixTime) -> Value {
                 "port": port,
                 "connections": seen.connections,
                 "passed_through": seen.passed_through,
+                "first": rfc3339(seen.first),
                 "last": rfc3339(seen.last),
             })
         })

@@ -29,6 +29,7 @@ fn seen(looked: u64, clients: &[(&str, u64)]) -> Seen {
         port: 80,
         connections: 2,
         passed_through: 0,
+        first: Some(at(*ago)),
         last: at(*ago),
     };
     Seen {
