@@ -1,6 +1,7 @@
 //! What every command prints, held still: the table as people see it, JSON and YAML as scripts read
 //! them. A changed JSON or YAML file is a broken promise; a changed table is not.
 
+mod asked;
 mod node;
 mod policy;
 mod proxy;
@@ -11,7 +12,7 @@ use signet_certs::UnixTime;
 
 use crate::admin::{Authorities, Authority, AuthorityKey, Failure, Issuing, Svid};
 use crate::authority::{Moved, MovedKey, MovedRoot};
-use crate::dev::Ready;
+use crate::dev::{Ready, ReadyProxy};
 use crate::inputs::NamedBy;
 use crate::print::tests::Printed;
 use crate::print::{Format, Printer, View};
@@ -338,6 +339,29 @@ fn authority_show_and_move() {
     hold("authority-export", &moved);
 }
 
+/// A proxy of a development system, in front of an application or only a caller.
+fn proxy(account: &str, called: bool) -> ReadyProxy {
+    let (port, other) = if called {
+        (4011, None)
+    } else {
+        (4021, Some("shop/backend"))
+    };
+    ReadyProxy {
+        service_account: account.into(),
+        application: called.then(|| "127.0.0.1:4010".into()),
+        port: called.then_some(8080),
+        inbound: called.then(|| "127.0.0.1:4012".into()),
+        outbound: other
+            .map(|other| (other.into(), "127.0.0.1:4022".into()))
+            .into_iter()
+            .collect(),
+        admin_socket: format!("/home/me/my dev/proxies/{account}/admin/admin.sock").into(),
+        admin_address: format!("127.0.0.1:{port}"),
+        metrics: "http://127.0.0.1:4013".into(),
+        log: format!("/home/me/my dev/proxies/{account}/log").into(),
+    }
+}
+
 #[test]
 fn dev() {
     let ready = Ready {
@@ -350,8 +374,21 @@ fn dev() {
         token: "/home/me/my dev/tokens/web/signet-token".into(),
         ca_metrics: "http://127.0.0.1:4002".into(),
         agent_metrics: "http://127.0.0.1:4003".into(),
-        workloads: vec!["demo/web".into()],
+        proxies: vec![
+            proxy("shop/backend", true),
+            proxy("shop/frontend", false),
+            proxy("other/intruder", false),
+        ],
+        samples: Some("/home/me/my dev/samples".into()),
+        workloads: vec!["demo/web".into(), "shop/backend".into()],
     };
+    let least = Ready {
+        proxies: Vec::new(),
+        samples: None,
+        workloads: vec!["demo/web".into()],
+        ..ready.clone()
+    };
+    hold("dev-workloads", &least);
     hold("dev", &ready);
     let line = serde_json::to_string(&ready).unwrap();
     for key in [

@@ -9,7 +9,7 @@
 //! | [`bundle`] | trust bundles |
 //! | [`authority`] | the CA's authorities and the encrypted backup of its state |
 //! | [`policy`] | check, explain, diff, analyze |
-//! | [`proxy`] | what running proxies say of themselves, and whether STRICT would cut somebody off |
+//! | [`proxy`] | what running proxies say of themselves and find when asked to try; whether STRICT would cut somebody off |
 //! | [`token`] | what the CA will say to a token, and the fix |
 //! | [`dev`] | a whole system as child processes, for `signet dev` and for tests |
 //! | [`admin`] | the client of the admin sockets |
@@ -105,6 +105,8 @@ pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
         Command::Analyze(args) => policy::analyze::run(&args, shell).await,
         Command::Proxy(command) => proxy::run(command, shell).await,
         Command::StrictReady(args) => proxy::strict_ready::run(&args, shell).await,
+        Command::TlsCheck(args) => proxy::tls_check::run(&args, shell).await,
+        Command::Why(args) => proxy::why::run(&args, shell).await,
         Command::Dev(args) => dev::command::run(args, shell).await,
         Command::DevGuard => dev::guard::run(),
         Command::Completions { shell: kind } => {

@@ -85,6 +85,22 @@ pub fn ca_grants() -> Grants {
         )
 }
 
+/// What a node's agent may do: read what concerns its workloads.
+#[must_use]
+pub fn agent_grants() -> Grants {
+    Grants::none()
+        .allow(
+            ["get", "list", "watch"],
+            "security.istio.io",
+            [
+                "authorizationpolicies",
+                "peerauthentications",
+                "requestauthentications",
+            ],
+        )
+        .allow(["get", "list", "watch"], "", ["namespaces", "pods", "services"])
+}
+
 /// A token to keep in a file, as a projected volume does.
 #[derive(Clone, Debug)]
 pub struct Projected {

@@ -3,88 +3,43 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use signet_certs::{ServiceAccountId, TrustDomain, UnixTime};
+use signet_certs::{ServiceAccountId, TrustDomain};
+use signet_runtime::files::{SECRET_MODE, write_atomic};
 use signet_runtime::shutdown::signalled;
 use signet_runtime::socket::{own_uid, private_directory};
 
+use super::app::App;
 use super::guard::Guard;
-use super::plan::{Ready, SystemOptions};
+use super::plan::SystemOptions;
+use super::sample;
 use super::system::{System, SystemError};
 use super::workload::{Foreign, Workload};
 use crate::Shell;
 use crate::args::DevArgs;
 use crate::fault::{Answer, Fault};
 use crate::inputs;
-use crate::print::{Page, View};
 
 /// Tells a running system from a leftover directory.
 const LOCK_FILE: &str = "lock";
+/// Says where everything is, as `--json` does, for as long as the system runs.
+const READY_FILE: &str = "ready.json";
 /// Namespace of the workload that stands for all processes of the user.
 const DEMO_NAMESPACE: &str = "demo";
 /// Account of that workload.
 const DEMO_ACCOUNT: &str = "web";
 
-impl View for Ready {
-    fn page(&self, page: &mut Page, _now: UnixTime) {
-        let path = |path: &Path| path.display().to_string();
-        page.fact("kubeconfig", path(&self.kubeconfig));
-        page.fact("CA", &*self.ca_address);
-        page.fact("CA roots", path(&self.ca_root));
-        page.fact("CA admin socket", path(&self.ca_admin_socket));
-        page.fact("CA metrics", format!("{}/metrics", self.ca_metrics));
-        match self.workloads.as_slice() {
-            [one] => page.fact("workload", &**one),
-            many => page.fact("workloads", many.join(", ")),
-        }
-        page.fact("workload token", path(&self.token));
-        page.fact("agent socket", path(&self.agent_socket));
-        page.fact("agent admin socket", path(&self.admin_socket));
-        page.fact("agent metrics", format!("{}/metrics", self.agent_metrics));
-        page.gap();
-        page.heading("Try next, in another terminal");
-        let quoted = |p: &Path| quote(&path(p));
-        page.line(format!(
-            "  export SPIFFE_ENDPOINT_SOCKET={}",
-            quote(&format!("unix://{}", path(&self.agent_socket)))
-        ));
-        page.line(format!(
-            "  signet workload list --admin {}",
-            quoted(&self.admin_socket)
-        ));
-        page.line(format!(
-            "  signet svid watch --admin {}",
-            quoted(&self.admin_socket)
-        ));
-        page.line(format!(
-            "  signet svid request --ca {} --ca-root {} --token-file {} --out ./svid",
-            self.ca_address,
-            quoted(&self.ca_root),
-            quoted(&self.token)
-        ));
-        page.line(format!(
-            "  signet jwt fetch --socket {} --audience demo --out ./token",
-            quoted(&self.agent_socket)
-        ));
-        page.line(format!(
-            "  kubectl --kubeconfig {} get configmaps --all-namespaces",
-            quoted(&self.kubeconfig)
-        ));
-    }
-}
-
 pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Fault> {
-    let workloads = workloads(args.workloads)?;
-    if let Some(uid) = workloads
-        .iter()
-        .filter_map(|w| w.uid)
-        .find(|uid| *uid != own_uid())
-    {
-        shell.say(format_args!(
-            "note: the directory of the agent's socket is private to uid {}; processes of uid {uid} reach it only \
-             once you open it to them",
-            own_uid()
-        ));
+    if let Some(command) = args.command {
+        return super::apply::run(command, shell).await;
     }
+    let samples = args.workloads.is_empty() && args.apps.is_empty();
+    let apps: Vec<App> = if samples {
+        sample::apps().map_err(Fault::unanswered)?
+    } else {
+        args.apps
+    };
+    let workloads = workloads(args.workloads)?;
+    note_others(&workloads, shell);
     check_foreign(&args.foreign, &args.trust_domain)?;
     let home = Home::open(args.dir)?;
     let interrupted = signalled();
@@ -95,6 +50,8 @@ pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Faul
         trust_domain: args.trust_domain,
         svid_ttl: args.svid_ttl,
         workloads,
+        apps,
+        samples,
         foreign: args.foreign,
     });
     let outcome = async {
@@ -102,9 +59,10 @@ pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Faul
             ready = system.start(|pid| guard.watch(pid)) => ready.map_err(fault)?,
             _ = &mut interrupted => return Ok(Answer::Yes),
         };
+        let line = serde_json::to_string(&ready).map_err(Fault::unanswered)? + "\n";
+        write_atomic(&home.path.join(READY_FILE), line.as_bytes(), SECRET_MODE)?;
         if args.json {
-            let line = serde_json::to_string(&ready).map_err(Fault::unanswered)?;
-            shell.printer.write(&(line + "\n"))?;
+            shell.printer.write(&line)?;
         } else {
             shell.show(&ready)?;
         }
@@ -122,6 +80,21 @@ pub(crate) async fn run(args: DevArgs, shell: &mut Shell) -> Result<Answer, Faul
     guard.dismiss().await;
     home.close(outcome.is_ok());
     outcome
+}
+
+/// Workloads of other users are told what they need.
+fn note_others(workloads: &[Workload], shell: &Shell) {
+    if let Some(uid) = workloads
+        .iter()
+        .filter_map(|w| w.uid)
+        .find(|uid| *uid != own_uid())
+    {
+        shell.say(format_args!(
+            "note: the directory of the agent's socket is private to uid {}; processes of uid {uid} reach it only \
+             once you open it to them",
+            own_uid()
+        ));
+    }
 }
 
 /// The workloads asked for; every process of this user, as `demo/web`, where none is.
@@ -191,6 +164,7 @@ impl Home {
 
     /// After a failure the logs are worth more than a tidy machine.
     fn close(self, well: bool) {
+        let _ = std::fs::remove_file(self.path.join(READY_FILE));
         let has_logs = self.path.join("ca/log").exists();
         if let Some(temporary) = self.temporary
             && !well
@@ -216,15 +190,5 @@ fn lock(path: &Path) -> Result<File, Fault> {
             path.display()
         ))),
         Err(TryLockError::Error(e)) => Err(named(e)),
-    }
-}
-
-/// For a shell, if it needs it.
-fn quote(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':');
-    if text.chars().all(plain) {
-        text.into()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
     }
 }

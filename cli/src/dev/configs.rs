@@ -1,13 +1,18 @@
 //! Configuration files of the daemons, with the keys a system on one machine has to set. Everything
 //! else keeps its default.
 
+mod proxy;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use signet_certs::TrustDomain;
+use signet_certs::{ServiceAccountId, TrustDomain};
 use signet_runtime::config::HumanDuration;
 
 use super::workload::{Foreign, Workload};
+
+pub use proxy::{Inbound, LocalNames, Mutual, Outbound, ProxyConfig};
 
 /// Name the CA of a development system proves, as in a cluster.
 pub const CA_NAME: &str = "signet-ca.signet-system.svc";
@@ -110,6 +115,12 @@ pub struct AgentConfig {
     pub attestor: String,
     /// Which processes are which workload.
     pub workloads: Vec<UnixRule>,
+    /// Where the cluster is, for its policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where policies come from; nowhere without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies: Option<PolicySource>,
     /// Where workloads are served.
     pub socket: PathBuf,
     /// Its admin socket.
@@ -122,6 +133,13 @@ pub struct AgentConfig {
     pub log_format: String,
     /// What it logs.
     pub log_filter: String,
+}
+
+/// An agent's `policies`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicySource {
+    /// `kubernetes`.
+    pub source: String,
 }
 
 /// A rule in an agent's `workloads`.
@@ -141,6 +159,23 @@ pub struct UnixRule {
     /// What clients are told the identity is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What policies select the workload by, as its pod has them.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl UnixRule {
+    /// `account`, as whatever of `uid` runs this file.
+    #[must_use]
+    pub fn of_file(account: &ServiceAccountId, uid: u32, executable: PathBuf) -> Self {
+        Self {
+            service_account: account.to_string(),
+            uid: Some(uid),
+            gid: None,
+            executable: Some(executable),
+            hint: None,
+            labels: labels(account),
+        }
+    }
 }
 
 impl From<&Workload> for UnixRule {
@@ -151,8 +186,14 @@ impl From<&Workload> for UnixRule {
             gid: workload.gid,
             executable: workload.executable.clone(),
             hint: workload.hint.clone(),
+            labels: labels(&workload.account),
         }
     }
+}
+
+/// The labels of an account's pod.
+fn labels(account: &ServiceAccountId) -> BTreeMap<String, String> {
+    BTreeMap::from([("app".to_owned(), account.name().to_owned())])
 }
 
 impl AgentConfig {
@@ -174,6 +215,8 @@ impl AgentConfig {
             token_file: token_file.to_owned(),
             attestor: "unix".into(),
             workloads: Vec::new(),
+            kubeconfig: None,
+            policies: None,
             socket: directory.join("workload/agent.sock"),
             admin_socket: directory.join("admin/admin.sock"),
             metrics_listen: ANY_PORT.into(),

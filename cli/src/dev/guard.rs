@@ -21,7 +21,7 @@ pub const COMMAND: &str = "dev-guard";
 /// Patience for a daemon after SIGTERM. Longer than the CA's own drain.
 const DRAIN: Duration = Duration::from_secs(12);
 /// Most daemons guarded.
-const MAX_GUARDED: usize = 16;
+const MAX_GUARDED: usize = 64;
 
 /// The guard, as its owner holds it.
 #[derive(Debug)]

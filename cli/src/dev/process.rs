@@ -159,7 +159,7 @@ impl Program {
 }
 
 /// The program `name` in the directory of this program; for tests, which lie in `deps`, in the one above.
-fn find(name: &str) -> Result<PathBuf, ProcessError> {
+pub(super) fn find(name: &str) -> Result<PathBuf, ProcessError> {
     let own = std::env::current_exe().map_err(|source| ProcessError::Start {
         name: name.into(),
         source,

@@ -112,7 +112,8 @@ fn traffic() {
     let page = json!({
         "since": time(-30 * HOUR), "unlisted_connections": 7,
         "clients": [
-            {"address": "10.0.0.9", "port": 8080, "connections": 12, "passed_through": 0, "last": time(-60)},
+            {"address": "10.0.0.9", "port": 8080, "connections": 12, "passed_through": 0, "first": time(-HOUR),
+                "last": time(-60)},
             {"address": "fd00::9", "port": 9090, "connections": 3, "passed_through": 3, "last": time(-2 * HOUR)},
         ],
     });
@@ -149,6 +150,7 @@ fn strict_ready() {
         connections: 12,
         passed_through,
         open,
+        first: Some(at(-20 * HOUR)),
         last,
     };
     let no_go = Judged {

@@ -206,6 +206,14 @@ impl Documents {
         self.places.get(key)?.tree.as_ref()
     }
 
+    /// The policies whose names can be read, as JSON, in their order; each once.
+    pub fn objects(&self) -> impl Iterator<Item = (ObjectKey, Value)> {
+        let mut known = std::collections::BTreeSet::new();
+        let keys = self.readings.iter().filter_map(key);
+        keys.filter(move |key| known.insert(key.clone()))
+            .filter_map(|key| self.tree(&key).map(Tree::to_json).map(|value| (key, value)))
+    }
+
     /// How many documents are policies, faulty ones included.
     #[must_use]
     pub fn policies(&self) -> usize {

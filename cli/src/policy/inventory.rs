@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use signet_policy::Spoken;
 
 use super::documents::{Documents, Other, Place};
 
@@ -189,9 +190,7 @@ impl Inventory {
     #[must_use]
     pub fn ports(&self, workload: &Workload) -> BTreeMap<u16, Protocol> {
         let mut ports = BTreeMap::new();
-        for port in &workload.ports {
-            ports.insert(port.number, port.protocol());
-        }
+        let mut said: BTreeMap<u16, Spoken> = BTreeMap::new();
         for port in self.services_of(workload).flat_map(|service| &service.ports) {
             let number = match &port.target {
                 None => Some(port.number),
@@ -206,11 +205,24 @@ impl Inventory {
             let Some(number) = number else {
                 continue;
             };
-            let said = ports.entry(number).or_insert(Protocol::Unsaid);
-            if port.protocol() != Protocol::Unsaid {
-                *said = port.protocol();
+            ports.insert(number, Protocol::Unsaid);
+            if let Some(spoken) = port.said() {
+                let known = said.entry(number).or_insert(spoken);
+                *known = known.beside(spoken).0;
             }
         }
+        // A port of which no service says anything is what the pod calls it, and what it calls HTTP is HTTP.
+        for port in &workload.ports {
+            ports.insert(port.number, Protocol::Unsaid);
+            if let Some(own) = port.said() {
+                let known = said.entry(port.number).or_insert(own);
+                if *known == Spoken::Tcp {
+                    *known = own;
+                }
+            }
+        }
+        let said = said.into_iter().map(|(number, spoken)| (number, spoken.into()));
+        ports.extend(said);
         ports
     }
 }
@@ -257,19 +269,17 @@ impl Workload {
 }
 
 impl Port {
-    fn protocol(&self) -> Protocol {
-        let said = self.app_protocol.as_deref().or(self.name.as_deref());
-        said.map_or(Protocol::Unsaid, |said| {
-            let said = said.to_ascii_lowercase();
-            let said = said.strip_prefix("kubernetes.io/").unwrap_or(&said);
-            let word = said.split('-').next().unwrap_or_default();
-            match word {
-                "http" | "http2" | "grpc" | "h2c" | "ws" => Protocol::Http,
-                "tcp" | "tls" | "https" | "udp" | "mongo" | "mysql" | "redis" | "postgres" | "kafka"
-                | "amqp" => Protocol::Tcp,
-                _ => Protocol::Unsaid,
-            }
-        })
+    fn said(&self) -> Option<Spoken> {
+        Spoken::said(self.app_protocol.as_deref(), self.name.as_deref())
+    }
+}
+
+impl From<Spoken> for Protocol {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Tcp => Self::Tcp,
+            Spoken::Http | Spoken::Http2 => Self::Http,
+        }
     }
 }
 
