@@ -19,10 +19,11 @@ use signet_runtime::logs::LogFormat;
 pub use ext_authz::{ProviderConfig, ProviderPlace, RawProvider, RawProviderTls};
 pub use limits::{Limits, RawLimits};
 pub use listeners::{
-    Capture, Destination, Inbound, Outbound, Outgoing, Protocol, RawCapture, RawDestination, RawInbound,
-    RawMutual, RawOutbound, Reach, Speaks, Terminates,
+    Block, Capture, Destination, Inbound, Outbound, Outgoing, Protocol, RawCapture, RawDestination,
+    RawInbound, RawMutual, RawOutbound, Reach, Speaks, Terminates,
 };
 
+use crate::probes::{Probes, RawProbes};
 pub use tokens::{KeyFetching, RawTokens};
 
 /// The file as written. Unknown keys are refused.
@@ -43,6 +44,8 @@ pub struct Raw {
     default_outbound: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     capture: Option<RawCapture>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probes: Option<RawProbes>,
     path_normalization: Option<String>,
     jwt: Option<RawTokens>,
     ext_authz: Option<Vec<RawProvider>>,
@@ -51,6 +54,8 @@ pub struct Raw {
     limits: Option<RawLimits>,
     access_log: Option<String>,
     admin_listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_socket: Option<PathBuf>,
     metrics_listen: Option<String>,
     workers: Option<u8>,
     log_format: Option<String>,
@@ -157,6 +162,8 @@ pub struct Config {
     pub outbound: Vec<Outbound>,
     /// Listeners for traffic that was redirected.
     pub capture: Option<Capture>,
+    /// Checks of the workload that kubelet may ask for here.
+    pub probes: Option<Probes>,
     /// Known destinations of redirected traffic, and what happens to all others.
     pub destinations: (Vec<Destination>, Reach),
     /// What is done to request paths before they are compared and forwarded.
@@ -175,6 +182,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// The admin page.
     pub admin_listen: SocketAddr,
+    /// Where an operator can ask this proxy to try something; nowhere, unless it is said.
+    pub admin_socket: Option<PathBuf>,
     /// Metrics and health.
     pub metrics_listen: SocketAddr,
     /// Threads that serve connections.

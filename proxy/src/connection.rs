@@ -1,7 +1,9 @@
 //! What is known of a connection after its handshake. Plain data, shared by pointer.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use signet_certs::tls::Proven;
 use signet_certs::{SpiffeId, UnixTime};
 use signet_policy::Connection;
 
@@ -34,6 +36,8 @@ pub struct Peer {
     pub leaf_sha256: [u8; 32],
     /// The leaf's last valid second.
     pub not_after: UnixTime,
+    /// The chain that proved it, of which later bundles are asked again; nothing for a peer that was not met here.
+    pub proof: Option<Arc<Proven>>,
 }
 
 /// How a connection is secured.
@@ -95,6 +99,15 @@ impl Accepted {
     pub fn peer(&self) -> Option<&SpiffeId> {
         match &self.security {
             Security::Mutual(peer) => Some(&peer.id),
+            Security::PassedThrough | Security::Plaintext | Security::Unsettled => None,
+        }
+    }
+
+    /// The chain that proved the other end.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Arc<Proven>> {
+        match &self.security {
+            Security::Mutual(peer) => peer.proof.as_ref(),
             Security::PassedThrough | Security::Plaintext | Security::Unsettled => None,
         }
     }

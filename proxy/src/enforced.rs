@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use signet_policy::InForce;
 use signet_policy::model::Mode;
+use signet_policy::{InForce, Spoken};
+use signet_proto::policy::Ports;
 use tokio::sync::watch;
 
 use crate::access_log::{Reason, Tls};
+use crate::config::{Protocol, Speaks};
 use crate::connection::{Accepted, Direction, Security};
 
 use crate::jwt::KeySets;
@@ -18,6 +20,8 @@ pub struct Enforced {
     pub in_force: InForce,
     /// The keys of the token rules.
     pub keys: Arc<KeySets>,
+    /// What is spoken on the workload's ports, as far as the source knows.
+    pub ports: Ports,
     /// The snapshot's version, as its source counts.
     pub version: String,
 }
@@ -36,6 +40,16 @@ impl Unmet {
 }
 
 impl Enforced {
+    /// What is spoken on a port of the workload; nothing where the source does not know.
+    #[must_use]
+    pub fn protocol(&self, port: u16) -> Option<Protocol> {
+        Some(match self.ports.get(&port)?.spoken {
+            Spoken::Tcp => Protocol::Tcp,
+            Spoken::Http => Protocol::Http(Speaks::Auto),
+            Spoken::Http2 => Protocol::Http(Speaks::Http2),
+        })
+    }
+
     /// Whether a connection may be on its port: what STRICT demands of new connections, it demands of open ones too.
     ///
     /// # Errors
@@ -65,6 +79,21 @@ impl Policies {
     #[must_use]
     pub fn current(&self) -> Option<Arc<Enforced>> {
         self.0.borrow().clone()
+    }
+
+    /// Whether `enforced` is what is enforced now.
+    #[must_use]
+    pub fn is_current(&self, enforced: &Arc<Enforced>) -> bool {
+        self.0
+            .borrow()
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, enforced))
+    }
+
+    /// Whether something is enforced that this reader has not seen.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.0.has_changed().unwrap_or(false)
     }
 
     /// What is enforced now, to be followed by [`Self::changed`].

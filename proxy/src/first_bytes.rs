@@ -14,6 +14,8 @@ const RECORD_HEAD: usize = 5;
 /// Bytes of it each of which may be wrong by itself.
 const RECORD_HEAD_CHECKED: usize = 3;
 const MESSAGE_HEAD: usize = 4;
+/// Longest host name, in the form in which names are written (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 255;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
@@ -231,13 +233,16 @@ fn parse(body: &[u8]) -> Option<Hello> {
     Some(hello)
 }
 
-/// The host name; a name of another kind is passed over.
+/// The host name; a name of another kind is passed over. What no host can be called is no name.
 fn server_name(content: &[u8]) -> Option<Option<Box<str>>> {
     let mut names = Parts(Parts(content).long()?);
     let mut found = None;
     while !names.0.is_empty() {
         let kind = *names.take(1)?.first()?;
         let name = names.long()?;
+        if kind == 0 && (name.is_empty() || name.len() > MAX_NAME) {
+            return None;
+        }
         if kind == 0 && found.is_none() {
             let text = std::str::from_utf8(name).ok().filter(|text| text.is_ascii())?;
             found = Some(text.to_ascii_lowercase().into_boxed_str());

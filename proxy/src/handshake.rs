@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use signet_certs::tls::{Terms, mutual_server_config, refusal};
-use signet_certs::verify::{Role, VerifyError, verify_peer_until};
+use signet_certs::verify::{Role, VerifyError};
 use signet_policy::model::Mode;
 use signet_runtime::Clock;
 use signet_runtime::clock::TlsTime;
@@ -272,19 +272,17 @@ impl Acceptor {
             .map_err(|_| Unsettled::Stalled(demands.patience))?
             .map_err(handshake_failure)?;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-        let verified = match self.keys.chains().known(chain, Role::Client) {
-            Some(verified) => verified,
-            // Forgotten since; the bundles may have changed as well.
-            None => {
-                let bundles = signet_certs::tls::BundleSource::bundles(&self.keys);
-                verify_peer_until(chain, &bundles, Role::Client, self.clock.now())
-                    .map_err(Unsettled::Refused)?
-            }
-        };
+        // The bundles may have changed since the verifier looked.
+        let proven = self
+            .keys
+            .prove(chain, Role::Client, self.clock.now())
+            .map_err(Unsettled::Refused)?;
+        let verified = proven.verified();
         let peer = Peer {
-            id: verified.id,
+            id: verified.id.clone(),
             leaf_sha256: verified.leaf_sha256,
             not_after: verified.leaf_not_after,
+            proof: Some(proven),
         };
         Ok((tls, peer))
     }

@@ -1,22 +1,23 @@
 //! Connections to the workload, from the accept to what serves them.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use signet_policy::model::Mode;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::access_log::{Policy, Reason, Record};
+use crate::access_log::{Limit, Policy, Reason, Record};
 use crate::config::{Capture, Inbound, Protocol, Speaks, Terminates};
 use crate::connection::{Accepted, Direction, Security};
 use crate::connections::Place;
+use crate::enforced::Enforced;
 use crate::handshake::{Demands, Kind, Settled, Unsettled};
 use crate::metrics::Secured;
 use crate::outbound::{Address, Upstream};
 use crate::shared::Shared;
 use crate::stream::{Stream, reset_on_close};
-use crate::{original, tcp};
+use crate::tcp;
 
 /// A port of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Port {
     pub upstream: SocketAddr,
     /// What is spoken.
     pub protocol: Protocol,
+    /// Whether the source of policies says it, if it knows.
+    pub auto: bool,
     /// Which TLS is terminated where it is not demanded.
     pub terminates: Terminates,
     /// Whether the workload is told the client's address.
@@ -39,6 +42,7 @@ impl From<&Inbound> for Port {
             port: listener.port,
             upstream: listener.upstream,
             protocol: listener.protocol,
+            auto: listener.auto,
             terminates: listener.terminates,
             proxy_protocol: listener.proxy_protocol,
         }
@@ -46,17 +50,12 @@ impl From<&Inbound> for Port {
 }
 
 impl Port {
-    /// The port that a redirected connection was going to.
-    ///
-    /// # Errors
-    /// When the system does not know, or the connection came to our own port directly.
-    pub fn captured(tcp: &TcpStream, capture: &Capture, own: SocketAddr) -> io::Result<(Self, SocketAddr)> {
-        let destination = original::destination(tcp)?;
-        if destination.port() == own.port() {
-            return Err(io::Error::other("the connection was not redirected"));
-        }
+    /// The port of the workload that redirected connections to `destination` mean.
+    #[must_use]
+    pub fn redirected(capture: &Capture, destination: SocketAddr) -> Self {
         let number = destination.port();
-        let protocol = if capture.http_ports.contains(&number) {
+        let listed = capture.http_ports.contains(&number);
+        let protocol = if listed {
             Protocol::Http(Speaks::Auto)
         } else {
             Protocol::Tcp
@@ -66,14 +65,24 @@ impl Port {
         } else {
             Terminates::Mesh
         };
-        let port = Self {
+        Self {
             port: number,
             upstream: destination,
             protocol,
+            auto: !listed,
             terminates,
             proxy_protocol: false,
-        };
-        Ok((port, destination))
+        }
+    }
+
+    /// The same, speaking what the source of policies says, where the configuration leaves that open.
+    #[must_use]
+    pub fn as_told(self, enforced: &Enforced) -> Self {
+        let told = enforced.protocol(self.port).filter(|_| self.auto);
+        Self {
+            protocol: told.unwrap_or(self.protocol),
+            ..self
+        }
     }
 }
 
@@ -110,7 +119,7 @@ pub async fn serve(shared: Arc<Shared>, port: Port, arrival: Arrival) {
         own_not_after: None,
         own_id: None,
     };
-    let Some(mode) = mode(&shared, port.port) else {
+    let Some((mode, port)) = settings(&shared, port) else {
         reset_on_close(&tcp);
         let detail = "there are no policies yet, and nobody passes before".to_owned();
         return Record::begin(&shared, &Arc::new(accepted)).ended(Reason::Policy(Policy::NotReady), detail);
@@ -125,7 +134,12 @@ pub async fn serve(shared: Arc<Shared>, port: Port, arrival: Arrival) {
         patience: limits.handshake,
         silence: now + limits.first_bytes,
     };
-    let settled = match shared.acceptor.settle(tcp, &demands).await {
+    let settled = tokio::select! {
+        settled = shared.acceptor.settle(tcp, &demands) => settled,
+        // Counted, not recorded: a flood must not become a flood of records.
+        () = place.evicted() => return shared.metrics.ended(Direction::Inbound, Reason::Limit(Limit::Unsettled)),
+    };
+    let settled = match settled {
         Ok(settled) => settled,
         Err((fault, tcp)) => {
             Record::begin(&shared, &Arc::new(accepted)).ended(fault.reason(), fault.to_string());
@@ -134,15 +148,19 @@ pub async fn serve(shared: Arc<Shared>, port: Port, arrival: Arrival) {
     };
     let stream = take_over(&mut accepted, settled);
     let accepted = Arc::new(accepted);
-    place.settled(&accepted);
+    if let Err(limit) = place.settled(&accepted) {
+        stream.reset_on_close();
+        return shared.metrics.ended(Direction::Inbound, Reason::Limit(limit));
+    }
     count(&shared, &accepted);
     proceed(&shared, port, accepted, stream).await;
     drop(place);
 }
 
-fn mode(shared: &Shared, port: u16) -> Option<signet_policy::model::Mode> {
+/// What is demanded of peers on a port, and what is spoken there.
+fn settings(shared: &Shared, port: Port) -> Option<(Mode, Port)> {
     let enforced = shared.policies.current()?;
-    Some(enforced.in_force.peers.mode(port))
+    Some((enforced.in_force.peers.mode(port.port), port.as_told(&enforced)))
 }
 
 /// Closes by a reset; after an alert in the ordinary way, so that the client can read it.
@@ -198,7 +216,13 @@ async fn proceed(shared: &Arc<Shared>, port: Port, accepted: Arc<Accepted>, stre
     // Each on the heap, so that a connection costs what it is, and one that says nothing yet costs little.
     // What passes through unread cannot be HTTP to us; it is judged as TCP.
     let http = matches!(port.protocol, Protocol::Http(_)) && accepted.security != Security::PassedThrough;
-    if http {
+    if http && port.proxy_protocol {
+        let header = tcp::proxy_protocol::header(&accepted);
+        Box::pin(crate::http::serve_announced(
+            shared, accepted, stream, upstream, header,
+        ))
+        .await;
+    } else if http {
         Box::pin(crate::http::serve_inbound(shared, accepted, stream, upstream)).await;
     } else {
         Box::pin(tcp::serve_inbound(

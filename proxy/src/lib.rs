@@ -5,6 +5,7 @@
 //! | [`config`] | the configuration file |
 //! | [`metrics`] | every metric, registered at start |
 //! | [`keys`] | our SVID and the bundles: verified together, never backwards |
+//! | [`listed`] | what is open, for those who have to tell it something |
 //! | [`sds_client`] | where they come from: the agent's secrets |
 //! | [`accept`] | listeners |
 //! | [`connections`] | the connections that are open: bounded, shown |
@@ -15,6 +16,8 @@
 //! | [`original`] | where a redirected connection was going |
 //! | [`stream`] | the bytes of either end |
 //! | [`tcp`] | connections without HTTP |
+//! | [`redirect`] | the rules by which a pod's traffic comes here |
+//! | [`probes`] | kubelet's probes of the workload, answered here |
 //! | [`admin`] | what an operator can see |
 //! | [`connection`] | what is known of a connection after its handshake |
 //! | [`enforced`] | the policies in force now: one writer, many readers |
@@ -25,6 +28,8 @@
 //! | [`jwt`] | tokens in requests: which are good, and what becomes of them |
 //! | [`servers`] | servers that prove host names: issuers of tokens, providers |
 //! | [`shared`] | what every connection needs |
+//! | [`vigil`] | watch over what is open: nothing that lost its permit goes on |
+//! | [`tidy`] | memory of a burst that is over
 //! | [`run`] | putting it together, and taking it down |
 #![cfg_attr(
     test,
@@ -50,15 +55,20 @@ pub mod http;
 pub mod inbound;
 pub mod jwt;
 pub mod keys;
+pub mod listed;
 pub mod metrics;
 pub mod original;
 pub mod outbound;
 pub mod policy_source;
+pub mod probes;
+pub mod redirect;
 pub mod run;
 pub mod sds_client;
 pub mod servers;
 pub mod shared;
 pub mod stream;
 pub mod tcp;
+pub mod tidy;
+pub mod vigil;
 
 pub use shared::Shared;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use signet_proxy::config::Config;
+use signet_proxy::redirect;
 
 /// Serving a request makes dozens of small allocations. See `docs/adr/0013-an-allocator-of-our-own.md`.
 #[global_allocator]
@@ -38,20 +39,27 @@ enum Verb {
     CheckConfig,
     /// Print the configuration in force, defaults included.
     PrintConfig,
+    /// The iptables rules by which a pod's traffic comes to the proxy.
+    #[command(subcommand)]
+    Redirect(redirect::Verb),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = Config::load(&args.config)
-        .map_err(|e| e.to_string())
-        .and_then(|config| match args.verb {
-            None | Some(Verb::Run) => signet_proxy::run::main(config),
-            Some(Verb::CheckConfig) => {
-                say(&format!("{}: good", args.config.display()));
-                Ok(())
-            }
-            Some(Verb::PrintConfig) => config.print().map(|text| say(text.trim_end())),
-        });
+    let done = match &args.verb {
+        Some(Verb::Redirect(verb @ redirect::Verb::Remove)) => redirected(verb, None),
+        verb => Config::load(&args.config)
+            .map_err(|e| e.to_string())
+            .and_then(|config| match verb {
+                None | Some(Verb::Run) => signet_proxy::run::main(config),
+                Some(Verb::CheckConfig) => {
+                    say(&format!("{}: good", args.config.display()));
+                    Ok(())
+                }
+                Some(Verb::PrintConfig) => config.print().map(|text| say(text.trim_end())),
+                Some(Verb::Redirect(verb)) => redirected(verb, Some(&config)),
+            }),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -61,7 +69,13 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of check-config and print-config")]
+fn redirected(verb: &redirect::Verb, config: Option<&Config>) -> Result<(), String> {
+    let done = redirect::run(verb, config).map_err(|e| format!("redirect: {e}"))?;
+    say(done.trim_end());
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answers of the verbs that end")]
 fn say(text: &str) {
     println!("{text}");
 }

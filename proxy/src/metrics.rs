@@ -44,6 +44,15 @@ pub struct Outcome {
     pub outcome: &'static str,
 }
 
+/// A question of an operator, and what came of it.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Asked {
+    /// `tls_check` or `decision`.
+    pub question: &'static str,
+    /// A word of a fixed list.
+    pub outcome: &'static str,
+}
+
 /// The metrics. Cheap to clone; clones share the values.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -53,6 +62,8 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// Requests and connections that did not end well, by reason.
     pub refusals: Family<Ended, Counter>,
+    /// Connections that were open when the bundles no longer vouched for their other end.
+    pub trust_withdrawn: Counter,
     /// Accepts that failed.
     pub accept_failures: Counter,
     /// Secrets from the agent, by what was done with them.
@@ -61,6 +72,8 @@ pub struct Metrics {
     pub svid_not_after: Gauge,
     /// What policies that decide nothing would have said.
     pub shadows: Family<Outcome, Counter>,
+    /// Questions on the admin socket.
+    pub questions: Family<Asked, Counter>,
     /// Istio's TCP metrics.
     pub tcp: TcpMetrics,
     local: Arc<Local>,
@@ -99,6 +112,11 @@ impl Metrics {
             all.refusals.clone(),
         );
         registry.register(
+            "signet_proxy_trust_withdrawn",
+            "Connections that were open when the bundles no longer vouched for their other end",
+            all.trust_withdrawn.clone(),
+        );
+        registry.register(
             "signet_proxy_accept_failures",
             "Accepts that the system failed",
             all.accept_failures.clone(),
@@ -113,7 +131,17 @@ impl Metrics {
             "Last valid second of the SVID in use, 0 for none",
             all.svid_not_after.clone(),
         );
+        registry.register(
+            "signet_proxy_admin_questions",
+            "Questions on the admin socket, by what came of them",
+            all.questions.clone(),
+        );
         all
+    }
+
+    /// An operator asked.
+    pub fn question(&self, question: &'static str, outcome: &'static str) {
+        self.questions.get_or_create(&Asked { question, outcome }).inc();
     }
 
     /// Notes what policies that decide nothing would have said.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use signet_certs::SpiffeId;
 
 use crate::config::Speaks;
+pub(crate) use dial::ALPN;
 pub use dial::{DialFailure, Dialed, Dialer, dial};
 pub use listener::Way;
 

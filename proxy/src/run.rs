@@ -19,9 +19,12 @@ use crate::keys::{Keys, Shelf};
 use crate::metrics::Metrics;
 use crate::outbound::Dialer;
 use crate::policy_source;
+use crate::probes::{self, ProbeMetrics};
 use crate::sds_client::{self, SdsClient};
 use crate::servers::Servers;
 use crate::shared::Shared;
+use crate::tidy;
+use crate::vigil;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -83,6 +86,7 @@ async fn start(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = Metrics::new(&mut registry, &config.local);
     let http = Pools::new(HttpMetrics::new(&mut registry, &config.local));
+    let probes = ProbeMetrics::new(&mut registry);
     let servers = Servers::new(&config, &mut registry, &clock, tasks)?;
     let readiness = Readiness::waiting_for(&[
         (policy_source::READY, "no policies were read yet"),
@@ -93,6 +97,10 @@ async fn start(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(
         .await
         .map_err(|e| e.to_string())?;
     let listeners = accept::bind(&config)?;
+    if let Some(asked) = &config.probes {
+        let address = probes::serve(asked, probes, tasks).await?;
+        tracing::info!(%address, "probes of the application are answered");
+    }
     let (admin_listener, admin_address) = admin::bind(config.admin_listen).await?;
     let keys = follow_keys(&config, &clock, &metrics, &readiness, tasks);
     let time = TlsTime(Arc::clone(&clock));
@@ -117,17 +125,20 @@ async fn start(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(
         drain: tasks.token(),
         config,
     });
-    let pages = Pages {
+    let pages = Arc::new(Pages {
         listeners: listeners.iter().map(Ready::bound).collect(),
         policies: policies.status,
         since: shared.clock.now(),
         shared: Arc::clone(&shared),
-    };
+    });
     for bound in &pages.listeners {
         tracing::info!(
             direction = bound.direction.as_str(), address = %bound.address,
             upstream = bound.upstream.as_deref(), "listening"
         );
+    }
+    if let Some(socket) = &shared.config.admin_socket {
+        admin::questions::serve(socket, &pages, tasks)?;
     }
     admin::serve(admin_listener, pages, tasks);
     for listener in listeners {
@@ -135,6 +146,9 @@ async fn start(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(
     }
     let (swept, idle) = (Arc::clone(&shared), shared.config.limits.http.upstream_idle);
     tasks.spawn_until_shutdown(async move { swept.http.sweep_for_ever(idle).await });
+    tasks.spawn_essential("vigil", vigil::keep(Arc::clone(&shared)));
+    let workers = usize::from(shared.config.workers);
+    tasks.spawn_until_shutdown(tidy::for_ever(shared.connections.clone(), workers));
     tracing::info!(metrics_address = %metrics_address, admin_address = %admin_address, "proxy started");
     Ok(())
 }

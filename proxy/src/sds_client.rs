@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signet_proto::sds::{SECRET_TYPE_URL, read};
+use signet_proto::sds::{Content, SECRET_TYPE_URL, numbered, read};
 use signet_proto::wire::envoy::config::core::v3::Node;
 use signet_proto::wire::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
@@ -191,6 +191,10 @@ impl SdsClient {
         }
         let any = resource.resource.as_ref().ok_or("the resource is empty")?;
         let (_, content) = read(any).map_err(|fault| fault.to_string())?;
+        let content = match content {
+            Content::Bundles(bundles) => Content::Bundles(numbered(&bundles, resource.metadata.as_ref())),
+            pair @ Content::Pair(_) => pair,
+        };
         let taken = self
             .shelf
             .take(content, self.clock.now())
@@ -235,3 +239,6 @@ impl SdsClient {
 fn shown(name: &str) -> &str {
     name.get(..name.floor_char_boundary(200)).unwrap_or(name)
 }
+
+#[cfg(test)]
+mod tests;

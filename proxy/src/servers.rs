@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use signet_certs::tls::{web_client_config, web_roots};
 use signet_runtime::Clock;
 use signet_runtime::clock::TlsTime;
+use signet_runtime::fetch::machine_roots;
 use signet_runtime::shutdown::Tasks;
 
 use crate::config::{Config, ProviderConfig, ProviderPlace};
 use crate::ext_authz::{AskMetrics, Asker, Provider, Target};
 use crate::jwt::fetching::KeyFetcher;
+use crate::jwt::files::KeyFiles;
 use crate::jwt::{TokenMetrics, Tokens};
 
 /// Largest file of CAs, in bytes.
@@ -45,7 +47,8 @@ impl Servers {
         let fetching = &config.key_fetching;
         let tls = web_tls(fetching.ca_file.as_deref(), &[b"http/1.1"], clock)?;
         let (dial, time) = (fetching.dial.clone(), Arc::clone(clock));
-        let issuers = KeyFetcher::new(tls, dial, time, tasks.clone(), &metrics);
+        let files = KeyFiles::follow(&fetching.files, &metrics, tasks);
+        let issuers = KeyFetcher::new(tls, dial, time, tasks.clone(), &metrics).with_files(files);
         let providers = providers(&config.ext_authz, clock)?;
         let asker = Asker::new(&providers, Arc::clone(clock), AskMetrics::new(registry))
             .map_err(|e| format!("ext_authz: {e}"))?;
@@ -78,12 +81,7 @@ pub fn web_tls(
             let pem = std::fs::read(path).map_err(|e| said(e.to_string()))?;
             web_roots(&pem).map_err(|e| said(e.to_string()))?
         }
-        None => {
-            let mut roots = RootCertStore::empty();
-            // A machine without CAs verifies no server, and says so with each of them.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
+        None => machine_roots(),
     };
     let time = Arc::new(TlsTime(Arc::clone(clock)));
     let config = web_client_config(roots, alpn, time).map_err(|e| format!("tls: {e}"))?;

@@ -55,6 +55,8 @@ pub enum Identity {
     UnexpectedUpstream,
     /// The upstream's certificate is not accepted.
     UpstreamRefused,
+    /// The other end of an open connection is no longer vouched for by the bundles.
+    TrustWithdrawn,
 }
 
 /// What policies say.
@@ -93,6 +95,8 @@ pub enum Token {
     Faulty,
     /// The issuer's keys were never fetched.
     NoKeys,
+    /// It was good when its request came, and is no longer.
+    Withdrawn,
 }
 
 /// Faults of requests.
@@ -143,8 +147,10 @@ pub enum Client {
 pub enum Limit {
     /// Connections in all.
     Connections,
-    /// Connections from one address.
+    /// Connections or requests from one address.
     Source,
+    /// Connections that do not say what they are.
+    Unsettled,
     /// An abuse of HTTP/2.
     Abuse,
 }
@@ -159,11 +165,13 @@ impl Reason {
             Self::Identity(Identity::NoneOfOurs) => "identity_none",
             Self::Identity(Identity::UnexpectedUpstream) => "identity_unexpected_upstream",
             Self::Identity(Identity::UpstreamRefused) => "identity_upstream_refused",
+            Self::Identity(Identity::TrustWithdrawn) => "trust_withdrawn",
             Self::Policy(policy) => policy.as_str(),
             Self::Token(Token::Invalid) => "token_invalid",
             Self::Token(Token::Ambiguous) => "token_ambiguous",
             Self::Token(Token::Faulty) => "token_faulty_policy",
             Self::Token(Token::NoKeys) => "token_no_keys",
+            Self::Token(Token::Withdrawn) => "token_withdrawn",
             Self::Request(RequestFault::Bad) => "request_bad",
             Self::Request(RequestFault::HeadersTooLarge) => "request_headers_too_large",
             Self::Request(RequestFault::BodyTooLarge) => "request_body_too_large",
@@ -174,6 +182,7 @@ impl Reason {
             Self::Client(Client::Idle) => "client_idle",
             Self::Limit(Limit::Connections) => "limit_connections",
             Self::Limit(Limit::Source) => "limit_source",
+            Self::Limit(Limit::Unsettled) => "limit_unsettled",
             Self::Limit(Limit::Abuse) => "limit_abuse",
             Self::Drained => "drained",
         }

@@ -1,7 +1,7 @@
 //! From the configuration as written to the one in force, every fault told.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use signet_certs::TrustDomain;
@@ -9,6 +9,8 @@ use signet_policy::scope::Role;
 use signet_policy::{Mesh, Normalization, Workload, principal::LocalDomains};
 use signet_runtime::config::{Faults, HumanDuration};
 use signet_runtime::logs::LogFormat;
+
+use crate::probes::RawProbes;
 
 use super::{
     AccessLog, Config, Local, PolicySource, Raw, RawPolicies, RawWorkload, Reach, ext_authz, listeners,
@@ -34,6 +36,7 @@ pub(super) fn with_defaults(raw: Raw) -> Raw {
         outbound: Some(raw.outbound.unwrap_or_default()),
         destinations: Some(raw.destinations.unwrap_or_default()),
         default_outbound: text(raw.default_outbound, "refuse"),
+        probes: raw.probes.map(RawProbes::with_defaults),
         path_normalization: text(raw.path_normalization, "BASE"),
         jwt: Some(raw.jwt.unwrap_or_default()),
         ext_authz: Some(raw.ext_authz.unwrap_or_default()),
@@ -70,14 +73,26 @@ pub(super) fn typed(raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let destinations = listeners::destinations(raw.destinations.as_deref().unwrap_or_default(), faults);
     let reach = word("default_outbound", &text(&raw.default_outbound), REACH, faults);
     let capture = raw.capture.as_ref().map(|raw| listeners::capture(raw, faults));
+    let admin_listen = admin(&text(&raw.admin_listen), faults);
+    if let Some(socket) = &raw.admin_socket {
+        private(socket, raw.agent_socket.as_deref(), faults);
+    }
+    let metrics_listen = faults.parse("metrics_listen", &text(&raw.metrics_listen));
+    let pages = [admin_listen, metrics_listen].into_iter().flatten();
+    let captures = capture
+        .iter()
+        .flat_map(|capture| [capture.inbound, capture.outbound]);
+    let taken = pages
+        .chain(captures.flatten())
+        .chain(inbound.iter().map(|one| one.listen));
+    let taken: Vec<u16> = taken.map(|address: SocketAddr| address.port()).collect();
+    let probes = raw.probes.as_ref().and_then(|raw| raw.check(&taken, faults));
     let named = text(&raw.path_normalization);
     let normalization: Option<Normalization> = faults.parse("path_normalization", &named);
-    let key_fetching = raw.jwt.clone().unwrap_or_default().check(faults);
+    let key_fetching = key_fetching(raw, faults);
     let ext_authz = ext_authz::check(raw.ext_authz.as_deref().unwrap_or_default(), faults);
     let limits = raw.limits.clone().unwrap_or_default().check(faults);
     let access_log = word("access_log", &text(&raw.access_log), ACCESS_LOG, faults);
-    let admin_listen = admin(&text(&raw.admin_listen), faults);
-    let metrics_listen = faults.parse("metrics_listen", &text(&raw.metrics_listen));
     let workers = raw.workers.unwrap_or_default();
     if !(1..=MAX_WORKERS).contains(&workers) {
         faults.add("workers", format!("must be between 1 and {MAX_WORKERS}"));
@@ -92,6 +107,7 @@ pub(super) fn typed(raw: &Raw, faults: &mut Faults) -> Option<Config> {
         inbound,
         outbound,
         capture,
+        probes,
         destinations: (destinations, reach?),
         normalization: normalization?,
         key_fetching,
@@ -101,6 +117,7 @@ pub(super) fn typed(raw: &Raw, faults: &mut Faults) -> Option<Config> {
         limits,
         access_log: access_log?,
         admin_listen: admin_listen?,
+        admin_socket: raw.admin_socket.clone(),
         metrics_listen: metrics_listen?,
         workers,
         logs: (format?, text(&raw.log_filter)),
@@ -136,6 +153,17 @@ fn mesh(raw: &Raw, own: &TrustDomain, faults: &mut Faults) -> Mesh {
         root_namespace: raw.root_namespace.clone().unwrap_or_default(),
         providers: ext_authz::kinds(raw.ext_authz.as_deref().unwrap_or_default()),
     }
+}
+
+fn key_fetching(raw: &Raw, faults: &mut Faults) -> super::KeyFetching {
+    let jwt = raw.jwt.clone().unwrap_or_default();
+    if matches!(raw.policies, Some(RawPolicies::Word(_))) && !jwt.is_empty() {
+        faults.add(
+            "jwt",
+            "has no effect with policies: agent; the agent fetches the keys, as policies.jwt says in its configuration",
+        );
+    }
+    jwt.check(faults)
 }
 
 fn policies(raw: Option<&RawPolicies>, faults: &mut Faults) -> Option<PolicySource> {
@@ -200,4 +228,18 @@ fn admin(text: &str, faults: &mut Faults) -> Option<SocketAddr> {
         );
     }
     Some(address)
+}
+
+/// The directory of the admin socket is made private, which the one that others mount must not be.
+fn private(socket: &Path, agent: Option<&Path>, faults: &mut Faults) {
+    let key = "admin_socket";
+    if !socket.is_absolute() {
+        faults.add(key, "must be an absolute path");
+    }
+    if agent.is_some_and(|agent| agent.parent() == socket.parent()) {
+        faults.add(
+            key,
+            "must not be in the directory of agent_socket, which other containers mount",
+        );
+    }
 }

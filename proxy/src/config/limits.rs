@@ -17,6 +17,8 @@ pub struct RawLimits {
     tcp_idle: Option<HumanDuration>,
     connections: Option<usize>,
     connections_per_source: Option<usize>,
+    unsettled_connections: Option<usize>,
+    outbound_connections: Option<usize>,
     http: Option<RawHttpLimits>,
 }
 
@@ -31,10 +33,14 @@ pub struct Limits {
     pub connect: Duration,
     /// How long a TCP connection may be silent in both directions.
     pub tcp_idle: Duration,
-    /// Most downstream connections at once.
+    /// Most connections to the workload at once, of those whose kind is settled.
     pub connections: usize,
-    /// Most of them from one address.
+    /// Most connections to the workload from one address, settled or not; those of the own host do not count.
     pub connections_per_source: usize,
+    /// Most connections to the workload that have not said yet what they are. One more, and the oldest has to go.
+    pub unsettled_connections: usize,
+    /// Most connections of the workload to others.
+    pub outbound_connections: usize,
     /// Those of HTTP.
     pub http: HttpLimits,
 }
@@ -44,13 +50,16 @@ impl RawLimits {
         let wait = |value: Option<HumanDuration>, millis: u64| {
             Some(value.unwrap_or(HumanDuration(Duration::from_millis(millis))))
         };
+        let connections = self.connections.unwrap_or(20_000);
         Self {
             first_bytes: wait(self.first_bytes, 1_000),
             handshake: wait(self.handshake, 10_000),
             connect: wait(self.connect, 10_000),
             tcp_idle: wait(self.tcp_idle, 3_600_000),
-            connections: Some(self.connections.unwrap_or(20_000)),
-            connections_per_source: Some(self.connections_per_source.unwrap_or(20_000)),
+            connections: Some(connections),
+            connections_per_source: Some(self.connections_per_source.unwrap_or(connections.div_ceil(4))),
+            unsettled_connections: Some(self.unsettled_connections.unwrap_or(15_000)),
+            outbound_connections: Some(self.outbound_connections.unwrap_or(20_000)),
             http: Some(self.http.unwrap_or_default().with_defaults()),
         }
     }
@@ -76,6 +85,8 @@ impl RawLimits {
             tcp_idle: bounded("limits.tcp_idle", self.tcp_idle, 1_000, 30 * 86_400_000),
             connections: self.connections.unwrap_or_default(),
             connections_per_source: self.connections_per_source.unwrap_or_default(),
+            unsettled_connections: self.unsettled_connections.unwrap_or_default(),
+            outbound_connections: self.outbound_connections.unwrap_or_default(),
             http: HttpLimits::default(),
         };
         if let Some(http) = &self.http {
@@ -87,6 +98,8 @@ impl RawLimits {
         for (key, value) in [
             ("limits.connections", limits.connections),
             ("limits.connections_per_source", limits.connections_per_source),
+            ("limits.unsettled_connections", limits.unsettled_connections),
+            ("limits.outbound_connections", limits.outbound_connections),
         ] {
             if value == 0 {
                 faults.add(key, "must be at least 1");

@@ -40,6 +40,8 @@ pub struct RawOutbound {
     mtls: Option<RawMutual>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plaintext: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_remote_clients: Option<bool>,
 }
 
 /// `mtls` as written.
@@ -123,6 +125,8 @@ pub struct Inbound {
     pub port: u16,
     /// What is spoken.
     pub protocol: Protocol,
+    /// Whether the protocol is not said here: then the source of policies says it, if it knows.
+    pub auto: bool,
     /// Which TLS is terminated where it is not demanded.
     pub terminates: Terminates,
     /// Whether the workload is told the client's address by PROXY protocol version 2.
@@ -171,6 +175,14 @@ pub struct Destination {
     pub outgoing: Outgoing,
 }
 
+impl Destination {
+    /// Whether `address` is meant.
+    #[must_use]
+    pub fn holds(&self, address: SocketAddr) -> bool {
+        self.block.contains(address.ip()) && self.port.is_none_or(|port| port == address.port())
+    }
+}
+
 /// What happens to redirected traffic to unknown destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -194,6 +206,12 @@ pub struct Capture {
 }
 
 impl Block {
+    /// Whether its addresses are of IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     /// Whether it holds `address`; a mapped IPv4 address counts as what it maps.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -207,6 +225,12 @@ impl Block {
             prefix => u128::MAX << (128 - prefix.min(128)),
         };
         own_v4 == other_v4 && own & mask == other & mask
+    }
+}
+
+impl std::fmt::Display for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 
@@ -300,6 +324,7 @@ pub(super) fn inbound(raw: &[RawInbound], faults: &mut Faults) -> Vec<Inbound> {
             upstream,
             port,
             protocol,
+            auto: matches!(one.protocol.as_deref(), None | Some("auto")),
             terminates,
             proxy_protocol: one.proxy_protocol.unwrap_or(false),
         });
@@ -312,6 +337,9 @@ pub(super) fn outbound(raw: &[RawOutbound], faults: &mut Faults) -> Vec<Outbound
     for (at, one) in raw.iter().enumerate() {
         let key = |name: &str| format!("outbound[{at}].{name}");
         let listen = faults.parse(&key("listen"), &one.listen);
+        if !one.allow_remote_clients.unwrap_or(false) {
+            local_clients(&key("listen"), listen, faults);
+        }
         let upstream = faults.parse(&key("upstream"), &one.upstream);
         let protocol = protocol(&key("protocol"), one.protocol.as_deref(), faults);
         let outgoing = outgoing(
@@ -330,6 +358,18 @@ pub(super) fn outbound(raw: &[RawOutbound], faults: &mut Faults) -> Vec<Outbound
         }
     }
     all
+}
+
+/// Whoever reaches an outbound listener speaks as the workload does.
+fn local_clients(key: &str, listen: Option<SocketAddr>, faults: &mut Faults) {
+    if let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) {
+        let text = format!(
+            "{listen} can be reached from other machines, and whoever reaches it speaks with this workload's \
+             identity: listen on loopback, as 127.0.0.1:{}, or write allow_remote_clients: true",
+            listen.port()
+        );
+        faults.add(key, text);
+    }
 }
 
 pub(super) fn destinations(raw: &[RawDestination], faults: &mut Faults) -> Vec<Destination> {

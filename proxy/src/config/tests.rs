@@ -18,6 +18,35 @@ fn the_least_configuration_says_where_policies_come_from() {
 }
 
 #[test]
+fn what_the_agent_does_is_not_configured_beside_it() {
+    for key in [
+        "blocked_cidrs: [10.0.0.0/8]",
+        "ca_file: /c",
+        "issuers: [{issuer: a, jwks_file: /a}]",
+    ] {
+        let found = faults(&format!("policies: agent\njwt: {{{key}}}\n"));
+        assert!(
+            found.contains("jwt: has no effect with policies: agent"),
+            "{found}"
+        );
+    }
+    assert!(Config::from_text("policies: agent\njwt: {}\n").is_ok());
+}
+
+#[test]
+fn a_port_without_a_protocol_is_what_others_say_of_it() {
+    for (said, auto) in [
+        ("", true),
+        (", protocol: auto", true),
+        (", protocol: tcp", false),
+        (", protocol: http", false),
+    ] {
+        let text = format!("{LEAST}inbound: [{{listen: '127.0.0.1:0', upstream: '127.0.0.1:80'{said}}}]\n");
+        assert_eq!(Config::from_text(&text).unwrap().inbound[0].auto, auto, "{said}");
+    }
+}
+
+#[test]
 fn what_is_printed_can_be_read_again() {
     let text = format!(
         "{LEAST}inbound:\n- {{listen: 127.0.0.1:0, upstream: 127.0.0.1:8080, protocol: http, tls: terminate}}\n\
@@ -34,7 +63,19 @@ fn what_is_printed_can_be_read_again() {
 fn every_fault_is_told_with_its_place() {
     for (text, said) in [
         ("admin_listen: 0.0.0.0:15000", "is not on loopback"),
+        (
+            "admin_socket: admin.sock",
+            "admin_socket: must be an absolute path",
+        ),
+        (
+            "admin_socket: /run/signet/workload/admin.sock",
+            "must not be in the directory of agent_socket",
+        ),
         ("workers: 0", "workers: must be between 1 and 64"),
+        (
+            "jwt: {issuers: [{issuer: a, jwks_file: /a}, {issuer: a, jwks_file: /b}]}",
+            "jwt.issuers[1].issuer: \"a\" stands twice",
+        ),
         (
             "default_outbound: allow",
             "\"allow\" is none of refuse, plaintext",
@@ -71,11 +112,76 @@ fn every_fault_is_told_with_its_place() {
             "destinations: [{cidr: 10.0.0.0/33, plaintext: true}]",
             "destinations[0].cidr: \"10.0.0.0/33\"",
         ),
+        (
+            "outbound: [{listen: 0.0.0.0:9000, upstream: \"b:80\", plaintext: true}]",
+            "outbound[0].listen: 0.0.0.0:9000 can be reached from other machines",
+        ),
+        (
+            "outbound: [{listen: \"[::]:9000\", upstream: \"b:80\", plaintext: true, allow_remote_clients: false}]",
+            "or write allow_remote_clients: true",
+        ),
+        (
+            "limits: {unsettled_connections: 0}",
+            "limits.unsettled_connections: must be at least 1",
+        ),
+        (
+            "limits: {outbound_connections: 0}",
+            "limits.outbound_connections: must be at least 1",
+        ),
+        (
+            "limits: {http: {upstream_requests: 4, upstream_requests_per_source: 5}}",
+            "limits.http.upstream_requests_per_source: must be between 1 and 4",
+        ),
         ("trust_domain_aliases: [\"A\"]", "trust_domain_aliases: \"A\""),
     ] {
         let found = faults(&format!("{LEAST}{text}\n"));
         assert!(found.contains(said), "{text}: {found}");
     }
+}
+
+#[test]
+fn an_outbound_listener_serves_other_machines_only_where_it_is_said() {
+    for (listen, said) in [
+        ("127.0.0.1:1", ""),
+        ("127.8.0.1:1", ""),
+        ("[::1]:1", ""),
+        ("[::ffff:127.0.0.1]:1", ""),
+        ("10.0.0.1:1", ", allow_remote_clients: true"),
+        ("0.0.0.0:1", ", allow_remote_clients: true"),
+    ] {
+        let text =
+            format!("{LEAST}outbound: [{{listen: '{listen}', upstream: 'b:80', plaintext: true{said}}}]\n");
+        let config = Config::from_text(&text).unwrap_or_else(|faults| panic!("{listen}: {faults}"));
+        assert_eq!(config.outbound[0].listen, listen.parse().unwrap());
+    }
+}
+
+#[test]
+fn one_address_has_a_quarter_of_the_connections_and_half_of_the_requests_unless_it_is_said() {
+    let limits = |text: &str| Config::from_text(&format!("{LEAST}{text}")).unwrap().limits;
+    let found = limits("");
+    assert_eq!((found.connections, found.connections_per_source), (20_000, 5_000));
+    assert_eq!(
+        (found.unsettled_connections, found.outbound_connections),
+        (15_000, 20_000)
+    );
+    assert_eq!(
+        (
+            found.http.upstream_requests,
+            found.http.upstream_requests_per_source
+        ),
+        (1024, 512)
+    );
+    let found = limits("limits: {connections: 3, http: {upstream_requests: 1}}");
+    assert_eq!(
+        (
+            found.connections_per_source,
+            found.http.upstream_requests_per_source
+        ),
+        (1, 1)
+    );
+    let found = limits("limits: {connections: 3, connections_per_source: 3}");
+    assert_eq!(found.connections_per_source, 3);
 }
 
 #[test]

@@ -12,23 +12,10 @@ use signet_proto::wire::envoy::service::auth::v3::{CheckResponse, DeniedHttpResp
 use signet_runtime::grpc::dial_error;
 use tonic::{Code, Status};
 
+use crate::http::headers::{aliases, is_fixed};
+
 /// Most headers that one answer changes.
 const MAX_CHANGES: usize = 128;
-
-/// Headers on which framing or routing depend, or that tell the peer's identity: no provider changes them.
-const OURS: &[&str] = &[
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-client-cert",
-];
 
 /// What a provider says.
 #[derive(Debug)]
@@ -155,6 +142,8 @@ impl Changes {
     /// Does it.
     pub fn apply(self, headers: &mut HeaderMap) {
         for (name, value, action) in self.set {
+            // A client does not say under a name that is alike what the provider says under this one.
+            aliases::take_others(headers, &name);
             let present = headers.contains_key(&name);
             match action {
                 Action::Add => {
@@ -171,7 +160,7 @@ impl Changes {
             }
         }
         for name in self.remove {
-            headers.remove(name);
+            aliases::take(headers, &name);
         }
     }
 
@@ -194,8 +183,8 @@ impl Changes {
             };
             let value = HeaderValue::from_maybe_shared(value);
             match (name, value, ours) {
-                (Ok(name), Ok(_), Ours::Skipped) if OURS.contains(&name.as_str()) => {}
-                (Ok(name), Ok(value), _) if !OURS.contains(&name.as_str()) => {
+                (Ok(name), Ok(_), Ours::Skipped) if is_fixed(name.as_str()) => {}
+                (Ok(name), Ok(value), _) if !is_fixed(name.as_str()) => {
                     changes.set.push((name, value, action));
                 }
                 (Ok(_), Ok(_), _) => {
@@ -265,7 +254,7 @@ fn allowed(ok: OkHttpResponse) -> Result<Allowed, Failure> {
     let mut request = Changes::read(ok.headers, Ours::Refused, on_request)?;
     for name in ok.headers_to_remove {
         let name = name.to_ascii_lowercase();
-        if name.starts_with(':') || OURS.contains(&name.as_str()) {
+        if name.starts_with(':') || is_fixed(name.as_str()) {
             continue;
         }
         match HeaderName::from_bytes(name.as_bytes()) {

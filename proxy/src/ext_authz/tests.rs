@@ -75,6 +75,7 @@ pub(crate) fn accepted() -> Accepted {
             id: "spiffe://cluster.local/ns/a/sa/b".parse().unwrap(),
             leaf_sha256: [0; 32],
             not_after: signet_certs::UnixTime::since_unix_epoch(Duration::ZERO),
+            proof: None,
         }),
         source: SocketAddr::from(([10, 0, 0, 1], 4000)),
         remote: [10, 0, 0, 1].into(),

@@ -115,6 +115,36 @@ fn an_extension_that_stands_twice_is_refused() {
     assert_eq!(parse(&doubled), None);
 }
 
+/// A body with this server name and nothing else.
+fn naming(name: &[u8]) -> Vec<u8> {
+    let counted = |bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+        [&length[..], bytes].concat()
+    };
+    let names = counted(&[&[0], &*counted(name)].concat());
+    let extension = [&[0, 0], &*counted(&names)].concat();
+    [
+        &[3; 34][..],
+        &[0],
+        &[0, 2, 0x13, 1],
+        &[1, 0],
+        &*counted(&extension),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_name_that_no_host_can_have_is_refused() {
+    for (length, fits) in [(0, false), (1, true), (255, true), (256, false), (15_000, false)] {
+        let found = parse(&naming(&vec![b'a'; length]));
+        assert_eq!(found.is_some(), fits, "{length}");
+        assert_eq!(
+            found.and_then(|hello| hello.sni).map_or(0, |name| name.len()),
+            if fits { length } else { 0 }
+        );
+    }
+}
+
 proptest! {
     /// However the bytes arrive, the last look says the same; and no earlier one was wrong.
     #[test]

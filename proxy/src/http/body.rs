@@ -1,19 +1,22 @@
 //! Bodies on their way through: frame by frame, never kept, counted, bounded and not waited for without end.
 
+mod request;
+
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
 
+use super::flow::Verdict;
 use super::headers::sane_trailers;
-use super::pool::{Lease, Place};
+use super::pace::PIECE;
+use super::pool::{Download, Lease, Place};
 use super::ticket::Ticket;
-use crate::access_log::{Reason, RequestFault, Upstream};
+use crate::access_log::{Identity, Reason, Upstream};
+use crate::keys::Trust;
+pub use request::{BodyBounds, Pause, RequestBody};
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -30,159 +33,15 @@ pub enum BodyFault {
     /// The upstream's message broke off or is malformed.
     #[error("the upstream's body: {0}")]
     Upstream(#[source] hyper::Error),
-    /// The whole request took too long.
-    #[error("the request took longer than it may in all")]
-    Late,
+    /// The upstream's stream of HTTP/2 broke off or is malformed.
+    #[error("the upstream's body: {0}")]
+    Stream(#[source] h2::Error),
+    /// The request was given up, or answered without the rest of its body.
+    #[error("the request is over")]
+    Over(#[source] h2::Error),
     /// The upstream's connection failed.
     #[error("the upstream's connection ended within its body")]
     UpstreamGone,
-}
-
-/// What is known of a request's body while it is sent: shared with whoever answers for the request.
-#[derive(Debug, Default)]
-pub struct Progress {
-    bytes: AtomicU64,
-    fault: AtomicU8,
-}
-
-impl Progress {
-    /// Bytes so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// What is wrong with the client's body, if anything.
-    #[must_use]
-    pub fn fault(&self) -> Option<RequestFault> {
-        match self.fault.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(RequestFault::BodyTooLarge),
-            2 => Some(RequestFault::Slow),
-            _ => Some(RequestFault::Bad),
-        }
-    }
-}
-
-/// Bounds of a request's body.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyBounds {
-    /// Most bytes.
-    pub bytes: u64,
-    /// Longest pause.
-    pub pause: Duration,
-}
-
-/// A request's body.
-#[derive(Debug)]
-pub struct RequestBody {
-    /// Nothing for a request without one.
-    inner: Option<(Incoming, Arc<Progress>)>,
-    bounds: BodyBounds,
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
-}
-
-impl RequestBody {
-    /// Of a request without a body.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::new(
-            None,
-            BodyBounds {
-                bytes: 0,
-                pause: Duration::MAX,
-            },
-        )
-    }
-
-    /// The client's.
-    #[must_use]
-    pub fn of(incoming: Incoming, progress: Arc<Progress>, bounds: BodyBounds) -> Self {
-        Self::new(Some((incoming, progress)), bounds)
-    }
-
-    fn new(inner: Option<(Incoming, Arc<Progress>)>, bounds: BodyBounds) -> Self {
-        Self {
-            inner,
-            bounds,
-            timer: None,
-            waiting: false,
-        }
-    }
-
-    fn faulty(&mut self, number: u8, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        if let Some((_, progress)) = self.inner.take() {
-            progress.fault.store(number, Ordering::Relaxed);
-        }
-        Poll::Ready(Some(Err(fault)))
-    }
-
-    /// Whether the client has paused for too long. The timer costs nothing until it pauses at all.
-    fn paused(&mut self, cx: &mut Context<'_>) -> bool {
-        let until = Instant::now() + self.bounds.pause;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if !self.waiting {
-            self.waiting = true;
-            timer.as_mut().reset(until);
-        }
-        timer.as_mut().poll(cx).is_ready()
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyFault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let this = &mut *self;
-        let Some((incoming, progress)) = &mut this.inner else {
-            return Poll::Ready(None);
-        };
-        let frame = match Pin::new(incoming).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending if this.paused(cx) => return this.faulty(2, BodyFault::Slow),
-            Poll::Pending => return Poll::Pending,
-        };
-        this.waiting = false;
-        match frame {
-            Some(Ok(mut frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    let more = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                    let bytes = progress
-                        .bytes
-                        .fetch_add(more, Ordering::Relaxed)
-                        .saturating_add(more);
-                    if bytes > this.bounds.bytes {
-                        return this.faulty(1, BodyFault::TooLarge);
-                    }
-                } else if let Some(trailers) = frame.trailers_mut() {
-                    sane_trailers(trailers);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => this.faulty(3, BodyFault::Client(error)),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner
-            .as_ref()
-            .is_none_or(|(incoming, _)| incoming.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Some((incoming, _)) => incoming.size_hint(),
-            None => SizeHint::with_exact(0),
-        }
-    }
 }
 
 /// A response's body, with everything that ends when it does.
@@ -191,8 +50,8 @@ pub struct ResponseBody {
     source: Source,
     /// Written when the answer is sent or given up.
     ticket: Option<Box<Ticket>>,
-    /// When the whole request must be over.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// What came from the upstream and is to be handed over next.
+    rest: Bytes,
 }
 
 #[derive(Debug)]
@@ -202,9 +61,9 @@ enum Source {
     Http1(Incoming, Option<Lease>),
     /// A stream of an HTTP/2 upstream.
     Http2 {
-        incoming: Incoming,
+        download: Download,
         /// Let go with the body.
-        _place: Place,
+        place: Place,
     },
 }
 
@@ -219,7 +78,7 @@ impl ResponseBody {
         Self {
             source,
             ticket: None,
-            deadline: None,
+            rest: Bytes::new(),
         }
     }
 
@@ -231,19 +90,34 @@ impl ResponseBody {
 
     /// From an HTTP/2 upstream.
     #[must_use]
-    pub fn http2(incoming: Incoming, place: Place) -> Self {
-        Self::new(Source::Http2 {
-            incoming,
-            _place: place,
-        })
+    pub fn http2(download: Download, place: Place) -> Self {
+        Self::new(Source::Http2 { download, place })
     }
 
-    /// With the ticket of its request, and until when it may take.
+    /// With the ticket of its request.
     #[must_use]
-    pub fn with(mut self, ticket: Box<Ticket>, deadline: Option<Instant>) -> Self {
+    pub fn with(mut self, ticket: Box<Ticket>) -> Self {
+        ticket.answered();
         self.ticket = Some(ticket);
-        self.deadline = deadline.map(|end| Box::pin(tokio::time::sleep_until(end)));
         self
+    }
+
+    fn is_end(&self) -> bool {
+        self.rest.is_empty() && self.source.is_end()
+    }
+
+    /// As much of `data` as may be handed over at once. A stream of HTTP/2 takes pieces, so that how fast its client is
+    /// can be told.
+    fn piece(&mut self, mut data: Bytes) -> Bytes {
+        if data.len() > PIECE
+            && self
+                .ticket
+                .as_ref()
+                .is_some_and(|ticket| ticket.flow().is_stream())
+        {
+            self.rest = data.split_off(PIECE);
+        }
+        data
     }
 
     fn failed(
@@ -251,8 +125,12 @@ impl ResponseBody {
         reason: Upstream,
         fault: BodyFault,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let (reason, detail) = match self.source.trust().and_then(|trust| trust.fault()) {
+            Some(fault) => (Reason::Identity(Identity::TrustWithdrawn), fault.to_string()),
+            None => (Reason::Upstream(reason), fault.to_string()),
+        };
         if let Some(ticket) = &mut self.ticket {
-            ticket.ended(Reason::Upstream(reason), Some(fault.to_string()));
+            ticket.ended(reason, Some(detail));
         }
         if let Source::Http1(_, lease) = &mut self.source {
             *lease = None;
@@ -262,13 +140,22 @@ impl ResponseBody {
 }
 
 impl Source {
+    /// What the trust in the upstream rests on.
+    fn trust(&self) -> Option<&Arc<Trust>> {
+        match self {
+            Self::Text(_) => None,
+            Self::Http1(_, lease) => lease.as_ref()?.trust(),
+            Self::Http2 { place, .. } => place.trust(),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match self {
             Self::Text(text) if text.is_empty() => Poll::Ready(None),
             Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Self::Http2 { incoming, .. } => Pin::new(incoming)
+            Self::Http2 { download, .. } => Pin::new(download)
                 .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(BodyFault::Upstream))),
+                .map(|frame| frame.map(|frame| frame.map_err(BodyFault::Stream))),
             Self::Http1(incoming, lease) => {
                 let frame = match Pin::new(&mut *incoming).poll_frame(cx) {
                     Poll::Ready(frame) => frame,
@@ -302,17 +189,33 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = this.source.poll(cx) else {
-            let late = this
-                .deadline
-                .as_mut()
-                .is_some_and(|end| end.as_mut().poll(cx).is_ready());
-            return if late {
-                this.failed(Upstream::Slow, BodyFault::Late)
-            } else {
-                Poll::Pending
-            };
+        if let Some(ticket) = &this.ticket {
+            if ticket
+                .flow()
+                .verdict()
+                .is_some_and(|verdict| verdict != Verdict::Over)
+            {
+                // Its ticket knows why.
+                return Poll::Ready(Some(Err(BodyFault::Over(h2::Reason::CANCEL.into()))));
+            }
+            ticket.flow().asked();
+        }
+        let rest = std::mem::take(&mut this.rest);
+        let frame = if rest.is_empty() {
+            ready!(this.source.poll(cx))
+        } else {
+            Some(Ok(Frame::data(rest)))
         };
+        if this.ticket.is_none() {
+            return Poll::Ready(frame);
+        }
+        let frame = frame.map(|frame| {
+            frame.map(|frame| match frame.into_data() {
+                Ok(data) => Frame::data(this.piece(data)),
+                Err(frame) => frame,
+            })
+        });
+        let ended = this.is_end();
         let Some(ticket) = &mut this.ticket else {
             return Poll::Ready(frame);
         };
@@ -324,7 +227,7 @@ impl Body for ResponseBody {
                     sane_trailers(trailers);
                     ticket.grpc_status(trailers);
                 }
-                if this.source.is_end() {
+                if ended {
                     ticket.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -338,14 +241,21 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.is_end()
+        self.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        let mut hint = match &self.source {
             Source::Text(text) => SizeHint::with_exact(u64::try_from(text.len()).unwrap_or(u64::MAX)),
-            Source::Http1(incoming, _) | Source::Http2 { incoming, .. } => incoming.size_hint(),
+            Source::Http1(incoming, _) => incoming.size_hint(),
+            Source::Http2 { download, .. } => download.size_hint(),
+        };
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
         }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 
@@ -353,7 +263,8 @@ impl Source {
     fn is_end(&self) -> bool {
         match self {
             Self::Text(text) => text.is_empty(),
-            Self::Http1(incoming, _) | Self::Http2 { incoming, .. } => incoming.is_end_stream(),
+            Self::Http1(incoming, _) => incoming.is_end_stream(),
+            Self::Http2 { download, .. } => download.is_end_stream(),
         }
     }
 }

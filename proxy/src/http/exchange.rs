@@ -1,7 +1,11 @@
 //! One request, from its head to its answer, in the one order that is safe: framing, target, identity headers,
 //! external authorizers, tokens, policies, and only then the upstream.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use futures::future::Either;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
@@ -9,10 +13,11 @@ use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 
-use super::body::{BodyBounds, Progress, RequestBody, ResponseBody};
+use super::body::{BodyBounds, Pause, RequestBody, ResponseBody};
+use super::flow::Flow;
 use super::framing::Upgrade;
 use super::headers::{self, Hop, HopFault, REQUEST_ID, XFCC};
-use super::pool::{Answer, Pool};
+use super::pool::{Answer, Pool, Share};
 use super::refusal::Refusal;
 use super::target;
 use super::ticket::{Account, Ticket};
@@ -20,9 +25,9 @@ use super::tunnel::Tunnel;
 use super::{judge, tunnel};
 use crate::access_log::{Reason, RequestFault, Upstream as Fault};
 use crate::config::Speaks;
-use crate::connection::Direction;
+use crate::connection::{Accepted, Direction};
 use crate::ext_authz::answer::Changes;
-use judge::Passed;
+use crate::shared::Shared;
 use tokio::time::Instant;
 
 /// What the requests of one connection have in common.
@@ -31,17 +36,10 @@ pub struct Exchange {
     pub account: Arc<Account>,
     /// Where its requests go.
     pub pool: Arc<Pool>,
+    /// How many of them at once, as far as it is for the client's address.
+    pub share: Arc<Share>,
     /// What the application is told of the client.
     pub xfcc: Option<HeaderValue>,
-}
-
-/// What an upgraded connection was permitted by.
-#[derive(Debug)]
-pub struct Kept {
-    /// The request, as policy saw it.
-    pub head: request::Parts,
-    /// What was found of it.
-    pub passed: Passed,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -52,13 +50,13 @@ impl std::fmt::Debug for Exchange {
 
 impl Exchange {
     /// Answers one request. There is an answer to every one.
-    pub async fn serve(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn serve(&self, mut request: Request<Incoming>, flow: Arc<Flow>) -> Response<ResponseBody> {
         let on = request
             .headers()
             .contains_key(UPGRADE)
             .then(|| hyper::upgrade::on(&mut request));
         let (head, body) = request.into_parts();
-        let ticket = Ticket::open(&self.account, &head);
+        let ticket = Ticket::open(&self.account, &head, flow);
         let response = self.answer(head, body, ticket, on).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.account.gate.settle_upgrade(Upgrade::Refused);
@@ -77,28 +75,24 @@ impl Exchange {
         ticket.told(&head);
         let judged = match settled {
             Ok(hop) => {
-                let passed = judge::judge(&self.account, &mut head, &mut ticket).await;
-                passed.map(|passed| (hop, passed))
+                let later = judge::judge(&self.account, &mut head, &mut ticket).await;
+                later.map(|later| (hop, later))
             }
             Err(refusal) => Err(refusal),
         };
         let answered = match judged {
-            Ok((hop, passed)) => {
-                // What outlives its answer is judged again whenever policies change.
-                let kept = hop.upgrade.is_some().then(|| head.clone());
+            Ok((hop, later)) => {
                 let answer = self.forward(head, body, hop, &mut ticket).await;
                 answer
-                    .map(|answer| (answer, passed, kept))
+                    .map(|answer| (answer, later))
                     .map_err(|refusal| (refusal, None))
             }
             Err(refusal) => Err((refusal, head.headers.get(REQUEST_ID).cloned())),
         };
         match answered {
-            Ok((mut answer, mut passed, kept)) => {
-                let later = std::mem::take(&mut passed.later);
+            Ok((mut answer, later)) => {
                 let tidied = tidy(&mut answer.response, later);
-                let kept = kept.map(|head| Kept { head, passed });
-                self.answered(answer, tidied, ticket, on.zip(kept))
+                self.answered(answer, tidied, ticket, on)
             }
             Err((mut refusal, decision)) => {
                 ticket.refused(&mut refusal);
@@ -107,33 +101,16 @@ impl Exchange {
         }
     }
 
-    /// Makes the head say everything once, and only what its sender may say.
+    /// Makes the head say everything once, and only what its sender may say; what it says of the body must be within
+    /// bounds.
     fn settle(&self, head: &mut request::Parts, body: &Incoming) -> Result<Hop, Refusal> {
-        let shared = &self.account.shared;
-        let inbound = self.account.accepted.direction == Direction::Inbound;
-        head.extensions.clear();
-        let hop = headers::end_hop(&mut head.headers, head.version)?;
-        if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-            // HTTP/1 does not get here with it; HTTP/2 may say the same length twice, which no upstream need hear.
-            let detail = "several Content-Length".to_owned();
-            return Err(Refusal::new(Reason::Request(RequestFault::Bad), detail));
-        }
-        target::settle(head, shared.config.normalization)?;
-        if let Some(most) = shared.config.limits.http.body_bytes
+        let account = &self.account;
+        let hop = settle_head(&account.shared, &account.accepted, self.xfcc.as_ref(), head)?;
+        if let Some(most) = account.shared.config.limits.http.body_bytes
             && body.size_hint().lower() > most
         {
             return Err(Refusal::new(Reason::Request(RequestFault::BodyTooLarge), None));
         }
-        // Whatever the client says of identities is removed; what it proved is told instead.
-        match &self.xfcc {
-            Some(xfcc) if inbound => drop(head.headers.insert(XFCC, xfcc.clone())),
-            _ => drop(head.headers.remove(XFCC)),
-        }
-        let believed = !inbound || self.account.accepted.peer().is_some();
-        if inbound || !head.headers.contains_key(headers::FORWARDED_PROTO) {
-            headers::settle_forwarded_proto(&mut head.headers, believed && inbound);
-        }
-        headers::settle_request_id(&mut head.headers);
         Ok(hop)
     }
 
@@ -149,28 +126,49 @@ impl Exchange {
         let body = self.followed(body, ticket);
         let upgrade = hop.upgrade.filter(headers::passes_on);
         let upgrade = upgrade.filter(|_| head.version == Version::HTTP_11);
+        let flow = Arc::clone(ticket.flow());
+        flow.went_on();
         let sending = if upgrade.is_none() && self.speaks_http2(head.version, ticket) {
             let mutual = self.pool.upstream().expected.is_some();
             head.uri = target::absolute(&head, if mutual { Scheme::HTTPS } else { Scheme::HTTP })?;
             head.headers.remove(HOST);
             head.version = Version::HTTP_2;
-            Either::Left(self.pool.send_http2(shared, Request::from_parts(head, body)))
+            Either::Left(
+                self.pool
+                    .send_http2(shared, &self.share, Request::from_parts(head, body)),
+            )
         } else {
             for_http1(&mut head, &body, upgrade);
-            Either::Right(self.pool.send_http1(shared, Request::from_parts(head, body)))
+            Either::Right(
+                self.pool
+                    .send_http1(shared, &self.share, Request::from_parts(head, body)),
+            )
         };
-        let until = Instant::now() + limits.response_head;
-        let until = ticket.deadline().map_or(until, |end| end.min(until));
-        match tokio::time::timeout_at(until, sending).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => {
+        let mut sending = pin!(sending);
+        let mut sending = pin!(in_time(
+            sending.as_mut(),
+            &flow,
+            limits.response_head,
+            ticket.deadline()
+        ));
+        let sent = poll_fn(|cx| {
+            // First, so that nothing is sent for a request that must not go on. Its task is woken for it.
+            match ticket.sentence() {
+                Some(sentence) => Poll::Ready(Err(sentence)),
+                None => sending.as_mut().poll(cx).map(Ok),
+            }
+        });
+        match sent.await {
+            Err(sentence) => Err(Refusal::withdrawn(sentence)),
+            Ok(Some(Ok(answer))) => Ok(answer),
+            Ok(Some(Err(failure))) => {
                 // The client's own fault comes first: the upstream only saw a body break off.
                 let reason = ticket.body_fault().unwrap_or_else(|| failure.reason());
                 let mut refusal = Refusal::new(reason, failure.to_string());
                 refusal.close = matches!(reason, Reason::Request(_));
                 Err(refusal)
             }
-            Err(_) => {
+            Ok(None) => {
                 let detail = format!("{} did not answer in time", self.pool.upstream().address);
                 Err(Refusal::new(Reason::Upstream(Fault::Slow), detail))
             }
@@ -183,11 +181,15 @@ impl Exchange {
             return RequestBody::none();
         }
         let limits = &self.account.shared.config.limits.http;
-        let progress = Arc::<Progress>::default();
-        ticket.follow(Arc::clone(&progress));
         let bytes = limits.body_bytes.unwrap_or(u64::MAX);
-        let pause = limits.request_body;
-        RequestBody::of(body, progress, BodyBounds { bytes, pause })
+        let pause = if ticket.is_grpc() {
+            Pause::PerWord(limits.stream_idle)
+        } else {
+            Pause::PerPiece(limits.request_body)
+        };
+        let body = RequestBody::of(body, Arc::clone(ticket.flow()), BodyBounds { bytes, pause });
+        let inbound = self.account.accepted.direction == Direction::Inbound;
+        body.under(inbound.then(|| self.account.shared.policies.current()).flatten())
     }
 
     fn speaks_http2(&self, version: Version, ticket: &Ticket) -> bool {
@@ -204,7 +206,7 @@ impl Exchange {
         answer: Answer,
         tidied: Result<Hop, HopFault>,
         mut ticket: Box<Ticket>,
-        on: Option<(hyper::upgrade::OnUpgrade, Kept)>,
+        on: Option<hyper::upgrade::OnUpgrade>,
     ) -> Response<ResponseBody> {
         let Answer {
             mut response,
@@ -222,7 +224,7 @@ impl Exchange {
             (None, _) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 Self::finish(response, ticket)
             }
-            (Some(upgraded), Some((on, kept))) => {
+            (Some(upgraded), Some(on)) => {
                 let Some(protocol) = hop.upgrade else {
                     return Self::bad_answer(
                         "the answer switches to a protocol that it does not name",
@@ -234,15 +236,7 @@ impl Exchange {
                     .insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 response.headers_mut().insert(UPGRADE, protocol);
                 self.account.gate.settle_upgrade(Upgrade::Accepted);
-                tunnel::spawn(
-                    &self.account,
-                    Tunnel {
-                        on,
-                        upgraded,
-                        kept,
-                        ticket,
-                    },
-                );
+                tunnel::spawn(&self.account, Tunnel { on, upgraded, ticket });
                 response
             }
             _ => Self::bad_answer("the answer switches protocols though nobody asked", ticket),
@@ -261,9 +255,61 @@ impl Exchange {
         if response.body().is_end_stream() {
             ticket.complete();
         }
-        let deadline = ticket.deadline();
-        response.map(|body| body.with(ticket, deadline))
+        response.map(|body| body.with(ticket))
     }
+}
+
+/// Waits for the head of an answer as long as the upstream has `patience`, and not beyond `end`.
+async fn in_time<T>(
+    mut sending: Pin<&mut impl Future<Output = T>>,
+    flow: &Flow,
+    patience: Duration,
+    end: Option<Instant>,
+) -> Option<T> {
+    loop {
+        let due = flow.answer_due(patience);
+        let due = end.map_or(due, |end| end.min(due));
+        if due <= Instant::now() {
+            return None;
+        }
+        if let Ok(done) = tokio::time::timeout_at(due, sending.as_mut()).await {
+            return Some(done);
+        }
+    }
+}
+
+/// Makes the head of a request say everything once, and only what its sender may say; `xfcc` is what the application
+/// is told of the client.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn settle_head(
+    shared: &Shared,
+    accepted: &Accepted,
+    xfcc: Option<&HeaderValue>,
+    head: &mut request::Parts,
+) -> Result<Hop, Refusal> {
+    let inbound = accepted.direction == Direction::Inbound;
+    head.extensions.clear();
+    let hop = headers::end_hop(&mut head.headers, head.version)?;
+    if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        // HTTP/1 does not get here with it; HTTP/2 may say the same length twice, which no upstream need hear.
+        let detail = "several Content-Length".to_owned();
+        return Err(Refusal::new(Reason::Request(RequestFault::Bad), detail));
+    }
+    target::settle(head, shared.config.normalization)?;
+    // Whatever the client says of identities is removed; what it proved is told instead.
+    headers::aliases::strip(&mut head.headers);
+    match xfcc {
+        Some(xfcc) if inbound => drop(head.headers.insert(XFCC, xfcc.clone())),
+        _ => drop(head.headers.remove(XFCC)),
+    }
+    let believed = !inbound || accepted.peer().is_some();
+    if inbound || !head.headers.contains_key(headers::FORWARDED_PROTO) {
+        headers::settle_forwarded_proto(&mut head.headers, believed && inbound);
+    }
+    headers::settle_request_id(&mut head.headers);
+    Ok(hop)
 }
 
 /// Says for HTTP/1 what the next hop needs to know.

@@ -337,6 +337,15 @@ impl Framing {
     }
 }
 
+/// What there is of the next request: empty lines before it are none of it (RFC 9112 §2.2).
+#[must_use]
+pub fn without_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    bytes
+}
+
 fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -1,18 +1,21 @@
 //! Between the parser and the socket: every byte is looked at before it is acted upon, and how long what takes.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+mod gated;
+
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frames::{FrameFault, Frames};
-use super::framing::{Framing, FramingFault, Upgrade};
+use super::flow::Verdict;
+use super::frames::FrameFault;
+use super::framing::{FramingFault, Upgrade};
 use super::limits::HttpLimits;
+use super::pace::PIECE;
+pub use gated::Gated;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,23 @@ pub enum Overdue {
     Head,
     /// The client does not take what is sent to it.
     Write,
+    /// The request under way may take no longer.
+    Total,
+    /// Nobody says anything though an answer has begun.
+    Silence,
+}
+
+impl Overdue {
+    /// What that is to the request under way; `blocked` where its client is waited for.
+    fn verdict(self, blocked: bool) -> Option<Verdict> {
+        match self {
+            Self::Idle | Self::Head => None,
+            Self::Write => Some(Verdict::Stalled),
+            Self::Total if blocked => Some(Verdict::LateClient),
+            Self::Total => Some(Verdict::LateUpstream),
+            Self::Silence => Some(Verdict::Silent),
+        }
+    }
 }
 
 /// What the bytes of a connection, its requests and its driver know of one another. All on one task; the atomics
@@ -53,6 +73,19 @@ pub struct Gate {
     fault: AtomicU8,
     /// When writing began to be refused, plus one; 0 where it is not.
     blocked: AtomicU64,
+    /// For how long it was refused since the client last took a piece, and how much it took meanwhile.
+    waited: AtomicU64,
+    taken: AtomicUsize,
+    /// When the answer that has begun must be over, in milliseconds after `started`; 0 for none.
+    until: AtomicU64,
+    /// Whether an answer of HTTP/1 has begun.
+    answered: AtomicBool,
+    /// How often bytes moved, and how often that was when it was last looked at, and when.
+    moves: AtomicU32,
+    moves_seen: AtomicU32,
+    quiet_since: AtomicU64,
+    /// Why what is under way was given up.
+    verdict: AtomicU8,
 }
 
 impl Gate {
@@ -70,6 +103,14 @@ impl Gate {
             upgrade: AtomicU8::new(Upgrade::Refused as u8),
             fault: AtomicU8::new(0),
             blocked: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
+            until: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
+            moves: AtomicU32::new(0),
+            moves_seen: AtomicU32::new(0),
+            quiet_since: AtomicU64::new(0),
+            verdict: AtomicU8::new(0),
         })
     }
 
@@ -92,6 +133,7 @@ impl Gate {
     /// A request is done, its answer sent.
     pub fn request_ends(&self) {
         if self.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.answered.store(false, Ordering::Relaxed);
             let mid_head = self.mid_head.load(Ordering::Relaxed);
             self.enter(if mid_head { Phase::Head } else { Phase::Idle });
         }
@@ -140,22 +182,81 @@ impl Gate {
         FrameFault::from_number(self.fault.load(Ordering::Relaxed))
     }
 
+    /// The answer of an HTTP/1 request begins, and must be over by `until`, if it must.
+    pub fn answered(&self, until: Option<Instant>) {
+        let millis = |end: Instant| {
+            let after = end.saturating_duration_since(self.started);
+            u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1)
+        };
+        self.until.store(until.map_or(0, millis), Ordering::Relaxed);
+        self.heard();
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Something was said since it was last looked at.
+    fn heard(&self) {
+        self.moves_seen
+            .store(self.moves.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.quiet_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Bytes came or went.
+    fn moved(&self) {
+        self.moves.store(
+            self.moves.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Why what is under way was given up, if it was.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        Verdict::from_number(self.verdict.load(Ordering::Relaxed))
+    }
+
+    fn at(&self, millis: u64, wait: Duration) -> Instant {
+        self.started + Duration::from_millis(millis) + wait
+    }
+
+    /// What is due next, and when.
+    fn next_due(&self, limits: &HttpLimits) -> (Instant, Option<Overdue>) {
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        let phase = self.phase.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        let stalled = (blocked > 0).then(|| {
+            let waited = Duration::from_millis(self.waited.load(Ordering::Relaxed));
+            let left = limits.write_stall.saturating_sub(waited);
+            (self.at(blocked - 1, left), Overdue::Write)
+        });
+        let rest = match phase {
+            _ if phase == Phase::Busy as u8 => self.answer_due(limits, stalled.is_some()),
+            _ if stalled.is_some() => None,
+            _ if phase == Phase::Idle as u8 => Some((self.at(since, limits.idle), Overdue::Idle)),
+            _ => Some((self.at(since, limits.request_head), Overdue::Head)),
+        };
+        let first = stalled.into_iter().chain(rest).min_by_key(|(due, _)| *due);
+        match first {
+            Some((due, overdue)) => (due, Some(overdue)),
+            None => (Instant::now() + limits.idle, None),
+        }
+    }
+
+    /// When the answer that has begun is due, or a word of it.
+    fn answer_due(&self, limits: &HttpLimits, blocked: bool) -> Option<(Instant, Overdue)> {
+        if !self.answered.load(Ordering::Relaxed) {
+            return None;
+        }
+        let until = self.until.load(Ordering::Relaxed);
+        let total = (until > 0).then(|| (self.at(until, Duration::ZERO), Overdue::Total));
+        let since = self.quiet_since.load(Ordering::Relaxed);
+        let silence = (!blocked).then(|| (self.at(since, limits.stream_idle), Overdue::Silence));
+        total.into_iter().chain(silence).min_by_key(|(due, _)| *due)
+    }
+
     /// When to look at [`Self::overdue`] next.
     #[must_use]
     pub fn due(&self, limits: &HttpLimits) -> Instant {
-        let blocked = self.blocked.load(Ordering::Relaxed);
-        let since = self.since.load(Ordering::Relaxed);
-        let at = |millis: u64, wait: Duration| self.started + Duration::from_millis(millis) + wait;
-        let phase = self.phase.load(Ordering::Relaxed);
-        if blocked > 0 {
-            at(blocked - 1, limits.write_stall)
-        } else if phase == Phase::Idle as u8 {
-            at(since, limits.idle)
-        } else if phase == Phase::Head as u8 {
-            at(since, limits.request_head)
-        } else {
-            Instant::now() + limits.idle
-        }
+        self.next_due(limits).0
     }
 
     /// When it will have been idle for `wait`; nothing while anything is under way.
@@ -167,161 +268,49 @@ impl Gate {
         (idle && !blocked).then(|| self.started + since + wait)
     }
 
-    /// What took too long, if anything did.
+    /// What took too long, if anything did. The request under way is given up for it.
     #[must_use]
     pub fn overdue(&self, limits: &HttpLimits) -> Option<Overdue> {
-        if self.due(limits) > Instant::now() {
+        let (due, overdue) = self.next_due(limits);
+        let overdue = overdue.filter(|_| due <= Instant::now())?;
+        let seen = self.moves_seen.load(Ordering::Relaxed);
+        if overdue == Overdue::Silence && seen != self.moves.load(Ordering::Relaxed) {
+            self.heard();
             return None;
         }
-        let phase = self.phase.load(Ordering::Relaxed);
-        if self.blocked.load(Ordering::Relaxed) > 0 {
-            Some(Overdue::Write)
-        } else if phase == Phase::Idle as u8 {
-            Some(Overdue::Idle)
-        } else {
-            Some(Overdue::Head)
-        }
-    }
-
-    fn write_waits(&self, waits: bool) {
         let blocked = self.blocked.load(Ordering::Relaxed) > 0;
-        if waits != blocked {
-            let value = if waits { self.now() + 1 } else { 0 };
-            self.blocked.store(value, Ordering::Relaxed);
+        if let Some(verdict) = overdue.verdict(blocked) {
+            self.verdict.store(verdict as u8, Ordering::Relaxed);
         }
-    }
-}
-
-/// Which machine looks at the bytes.
-#[derive(Debug)]
-enum Machine {
-    Http1(Framing),
-    Http2(Box<Frames>),
-}
-
-/// A stream whose bytes are looked at.
-#[derive(Debug)]
-pub struct Gated<S> {
-    stream: S,
-    /// Bytes that were read before it was known what is spoken.
-    prefix: Vec<u8>,
-    at: usize,
-    machine: Machine,
-    gate: Arc<Gate>,
-}
-
-impl<S> Gated<S> {
-    /// HTTP/1. `prefix` was read from `stream`.
-    #[must_use]
-    pub fn http1(stream: S, prefix: Vec<u8>, gate: Arc<Gate>) -> Self {
-        Self::new(stream, prefix, gate, Machine::Http1(Framing::default()))
+        Some(overdue)
     }
 
-    /// The stream itself, for what is said outside of HTTP's parser.
-    pub fn into_inner(self) -> S {
-        self.stream
-    }
-
-    /// HTTP/2. `prefix` was read from `stream`.
-    #[must_use]
-    pub fn http2(stream: S, prefix: Vec<u8>, gate: Arc<Gate>) -> Self {
-        Self::new(stream, prefix, gate, Machine::Http2(Box::default()))
-    }
-
-    fn new(stream: S, prefix: Vec<u8>, gate: Arc<Gate>, machine: Machine) -> Self {
-        Self {
-            stream,
-            prefix,
-            at: 0,
-            machine,
-            gate,
-        }
-    }
-
-    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let gate = &self.gate;
-        let (number, fault): (u8, Box<dyn std::error::Error + Send + Sync>) = match &mut self.machine {
-            Machine::Http1(framing) => {
-                let seen = framing.feed(bytes, || gate.upgrade());
-                if framing.asks_to_upgrade() {
-                    gate.settle_upgrade(Upgrade::Undecided);
+    /// Writing was tried: it waits, or so many bytes were taken.
+    fn wrote(&self, done: &Poll<io::Result<usize>>) {
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        match done {
+            Poll::Pending if blocked == 0 => self.blocked.store(self.now() + 1, Ordering::Relaxed),
+            Poll::Pending => {}
+            Poll::Ready(taken) => {
+                if matches!(taken, Ok(1..)) {
+                    self.moved();
                 }
-                let mid_head = framing.mid_head();
-                gate.mid_head.store(mid_head, Ordering::Relaxed);
-                if mid_head && gate.phase.load(Ordering::Relaxed) == Phase::Idle as u8 {
-                    gate.enter(Phase::Head);
+                let waited = self.waited.load(Ordering::Relaxed);
+                if blocked == 0 && waited == 0 {
+                    return;
                 }
-                match seen {
-                    Ok(()) => return Ok(()),
-                    Err((_, fault)) => (fault as u8, Box::new(fault)),
-                }
-            }
-            Machine::Http2(frames) => match frames.feed(bytes, || gate.started.elapsed()) {
-                Ok(()) => return Ok(()),
-                Err(fault) => (fault as u8, Box::new(fault)),
-            },
-        };
-        gate.fault.store(number, Ordering::Relaxed);
-        Err(io::Error::new(io::ErrorKind::InvalidData, fault))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        if this.prefix.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        } else {
-            let left = this.prefix.get(this.at..).unwrap_or_default();
-            let some = left.get(..buf.remaining()).unwrap_or(left);
-            buf.put_slice(some);
-            this.at += some.len();
-            if this.at >= this.prefix.len() {
-                this.prefix = Vec::new();
+                let taken = self.taken.load(Ordering::Relaxed) + taken.as_ref().map_or(0, |taken| *taken);
+                let (waited, taken) = if taken >= PIECE {
+                    (0, 0)
+                } else if blocked > 0 {
+                    (waited + self.now().saturating_sub(blocked - 1), taken)
+                } else {
+                    (waited, taken)
+                };
+                self.waited.store(waited, Ordering::Relaxed);
+                self.taken.store(taken, Ordering::Relaxed);
+                self.blocked.store(0, Ordering::Relaxed);
             }
         }
-        let new = buf.filled().get(before..).unwrap_or_default();
-        Poll::Ready(this.look(new))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.gate.write_waits(done.is_pending());
-        done
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.gate.write_waits(done.is_pending());
-        done
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.stream).poll_flush(cx);
-        self.gate.write_waits(done.is_pending());
-        done
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gate.framing_fault().is_some() {
-            // The client is still to be told.
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

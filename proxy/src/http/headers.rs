@@ -1,5 +1,8 @@
 //! Headers on their way through: what belongs to one hop ends here, what names the client is ours to say.
 
+pub mod aliases;
+mod fixed;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +14,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Version};
 use signet_policy::Headers;
 
+pub use fixed::is_fixed;
+
 /// `X-Forwarded-Client-Cert`.
 pub const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// `X-Forwarded-Proto`.
@@ -20,6 +25,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What the names of all headers about the way that a request took begin with.
+const FORWARDED: &str = "x-forwarded-";
 
 /// Longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
@@ -150,16 +158,20 @@ fn named(headers: &HeaderMap) -> Result<[Option<HeaderName>; MAX_NAMED], HopFaul
 
 /// What a client may not have removed on the way: it frames, routes, or tells the upstream who the client is.
 fn is_protected(name: &HeaderName) -> bool {
+    let name = name.as_str();
     [
         HOST,
         CONTENT_LENGTH,
         TRANSFER_ENCODING,
         http::header::AUTHORIZATION,
         COOKIE,
+        REQUEST_ID,
     ]
-    .contains(name)
-        || name.as_str().starts_with("x-forwarded-")
-        || *name == REQUEST_ID
+    .iter()
+    .any(|ours| aliases::alike(ours.as_str(), name))
+        || name
+            .get(..FORWARDED.len())
+            .is_some_and(|start| aliases::alike(FORWARDED, start))
 }
 
 /// Takes out of trailers what must not come after a body (RFC 9110 §6.5.1).
@@ -187,6 +199,7 @@ pub fn sane_trailers(trailers: &mut HeaderMap) {
     ] {
         trailers.remove(name);
     }
+    aliases::strip(trailers);
 }
 
 /// HTTP/2 may send the cookies apart; HTTP/1 has one line for them (RFC 9113 §8.2.3).

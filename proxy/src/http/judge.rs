@@ -12,30 +12,26 @@ use super::refusal::Refusal;
 use super::target;
 use super::ticket::{Account, Ticket};
 use crate::access_log::{Policy, Reason};
-use crate::connection::{Accepted, Direction};
+use crate::connection::Accepted;
 use crate::enforced::Enforced;
 use crate::ext_authz::answer::Changes;
 
-/// What was found of a request that may pass.
-#[derive(Clone, Debug, Default)]
-pub struct Passed {
-    /// Whose token it carries.
-    pub identity: Option<Token>,
-    /// What external authorizers want of the response's headers.
-    pub later: Vec<Changes>,
-}
+/// Most times that one request is judged because policies changed while it was.
+const ROUNDS: usize = 8;
 
 /// A verified token's claims. Not for logs.
 #[derive(Clone)]
-pub struct Token(pub Arc<RequestIdentity>);
+pub struct Identity(pub Arc<RequestIdentity>);
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
+        f.write_str("Identity")
     }
 }
 
-/// Judges a request whose head was settled, and edits the head as its judges want.
+/// Judges a request whose head was settled, and edits the head as its judges want. What external authorizers want of
+/// the response's headers comes back. What it was let pass by is in force when this is done, and is kept with the
+/// request, to be judged again when that changes.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -43,14 +39,39 @@ pub async fn judge(
     account: &Account,
     head: &mut request::Parts,
     ticket: &mut Ticket,
-) -> Result<Passed, Refusal> {
-    if account.accepted.direction == Direction::Outbound {
-        // What the workload sends is judged where it arrives.
-        return Ok(Passed::default());
+) -> Result<Vec<Changes>, Refusal> {
+    let mut later = Vec::new();
+    let policies = &account.shared.policies;
+    for round in 0..ROUNDS {
+        let Some(case) = ticket.case() else {
+            // What the workload sends is judged where it arrives.
+            return Ok(later);
+        };
+        if round > 0
+            && let Some(before) = case.matter().head.read()
+        {
+            head.headers = before.headers;
+        }
+        let Some(enforced) = policies.current() else {
+            return Err(Refusal::new(Reason::Policy(Policy::NotReady), None));
+        };
+        judge_once(account, &enforced, head, ticket, &mut later).await?;
+        // An authorizer or an issuer may have taken its time.
+        if policies.is_current(&enforced) {
+            return Ok(later);
+        }
     }
-    let Some(enforced) = account.shared.policies.current() else {
-        return Err(Refusal::new(Reason::Policy(Policy::NotReady), None));
-    };
+    let detail = "policies change faster than it can be judged".to_owned();
+    Err(Refusal::new(Reason::Policy(Policy::NotReady), detail))
+}
+
+async fn judge_once(
+    account: &Account,
+    enforced: &Arc<Enforced>,
+    head: &mut request::Parts,
+    ticket: &mut Ticket,
+    later: &mut Vec<Changes>,
+) -> Result<(), Refusal> {
     if let Err(unmet) = enforced.meets(&account.accepted) {
         let refusal = Refusal::new(unmet.reason(), unmet.to_string());
         let mut refusal = refusal.with_status(StatusCode::FORBIDDEN);
@@ -58,22 +79,24 @@ pub async fn judge(
         return Err(refusal);
     }
     let program = &enforced.in_force.program;
-    let mut later = Vec::new();
     let cleared = match with_request(head, None, |request| {
         program.gate(&account.accepted.facts(), Some(request))
     }) {
         Gate::Open(cleared) => cleared,
         Gate::Shut(denial) => return Err(denied(&denial)),
         // What few requests need lies apart: the rest of this is part of every connection's memory.
-        Gate::Ask(question) => Box::pin(asking::ask(account, question, head, &mut later)).await?,
+        Gate::Ask(question) => Box::pin(asking::ask(account, question, head, ticket, later)).await?,
     };
-    let identity = if enforced.in_force.tokens.is_empty() {
-        None
+    if let Some(case) = ticket.case() {
+        case.matter().head.write(head);
+    }
+    let (identity, ends) = if enforced.in_force.tokens.is_empty() {
+        (None, None)
     } else {
-        Box::pin(asking::tokens(account, &enforced, head, ticket)).await?
+        Box::pin(asking::tokens(account, enforced, head, ticket)).await?
     };
-    let token = identity.as_deref();
     let facts = account.accepted.facts();
+    let token = identity.as_ref().map(|identity| &*identity.0);
     let verdict = with_request(head, token, |request| {
         if program.has_shadow() {
             let shadow = program.shadow(&facts, Some(request));
@@ -91,32 +114,12 @@ pub async fn judge(
     if let Some(policy) = verdict {
         ticket.policy(policy);
     }
-    let identity = identity.map(Token);
-    Ok(Passed { identity, later })
-}
-
-/// Whether a request that passed would pass again.
-#[must_use]
-pub fn still_passes(
-    enforced: &Enforced,
-    accepted: &Accepted,
-    head: &request::Parts,
-    passed: &Passed,
-) -> bool {
-    if enforced.meets(accepted).is_err() {
-        return false;
+    if let Some(case) = ticket.case() {
+        let mut matter = case.matter();
+        matter.by = Some(Arc::clone(enforced));
+        (matter.identity, matter.ends) = (identity, ends);
     }
-    let facts = accepted.facts();
-    let token = passed.identity.as_ref().map(|token| &*token.0);
-    with_request(head, token, |request| {
-        let cleared = match enforced.in_force.program.gate(&facts, Some(request)) {
-            Gate::Open(cleared) => cleared,
-            Gate::Shut(_) => return false,
-            // It was asked when the request came; what it said holds for this request.
-            Gate::Ask(question) => question.granted(),
-        };
-        cleared.decide(&facts, Some(request)).is_ok()
-    })
+    Ok(())
 }
 
 /// Shows `look` the request as policy sees it.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::histogram::Histogram;
@@ -67,9 +67,9 @@ pub struct Labels {
     destination_canonical_service: Arc<str>,
     destination_canonical_revision: Arc<str>,
     request_protocol: &'static str,
-    response_code: u16,
+    response_code: Code,
     response_flags: &'static str,
-    grpc_response_status: Arc<str>,
+    grpc_response_status: &'static str,
     connection_security_policy: &'static str,
 }
 
@@ -93,6 +93,8 @@ pub struct HttpMetrics {
     other_peers: Counter,
     /// Requests that were sent again, since the first upstream connection had surely not taken them.
     pub retries: Counter,
+    /// Connections of clients whose upstream has no pool of its own, since there were too many.
+    pub beyond_pools: Counter,
     peers: Arc<Mutex<HashSet<SpiffeId>>>,
     local: Arc<Side>,
 }
@@ -154,17 +156,52 @@ fn float(bytes: u64) -> f64 {
     u32::try_from(bytes).map_or_else(|_| f64::from(u32::MAX), f64::from)
 }
 
+/// A status as a label: an upstream may answer with any of 900, and does not choose how many series there are.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
+pub struct Code(u16);
+
+impl Code {
+    /// Of this status; 0 for none.
+    #[must_use]
+    pub fn of(status: u16) -> Self {
+        Self(if matches!(status, 0 | 100..=599) {
+            status
+        } else {
+            u16::MAX
+        })
+    }
+}
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self.0 {
+            u16::MAX => OTHER.encode(encoder),
+            status => status.encode(encoder),
+        }
+    }
+}
+
+/// A status of gRPC as a label: those that gRPC has, or `other`.
+#[must_use]
+pub fn grpc_status(text: &[u8]) -> &'static str {
+    const KNOWN: [&str; 17] = [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
+    ];
+    let known = KNOWN.into_iter().find(|status| status.as_bytes() == text);
+    known.unwrap_or(OTHER)
+}
+
 /// What of an outcome the labels tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// `http` or `grpc`.
     pub protocol: &'static str,
-    /// The status that the client got; 0 for none.
-    pub code: u16,
+    /// The status that the client got.
+    pub code: Code,
     /// Envoy's response flags, `-` for none.
     pub flags: &'static str,
-    /// gRPC's status, empty for none.
-    pub grpc: Arc<str>,
+    /// gRPC's status, empty for none; see [`grpc_status`].
+    pub grpc: &'static str,
     /// The identity at the other end of an outbound connection.
     pub upstream: Option<SpiffeId>,
 }
@@ -180,6 +217,7 @@ impl HttpMetrics {
             response_bytes: Family::new_with_constructor(Buckets),
             other_peers: Counter::default(),
             retries: Counter::default(),
+            beyond_pools: Counter::default(),
             peers: Arc::default(),
             local: Arc::new(Side::new(local)),
         };
@@ -212,6 +250,11 @@ impl HttpMetrics {
             "signet_proxy_upstream_retries",
             "Requests sent again because the first connection had not taken them",
             all.retries.clone(),
+        );
+        registry.register(
+            "signet_proxy_upstreams_beyond_pools",
+            "Connections of clients whose upstream had no pool of its own, since there were too many in use",
+            all.beyond_pools.clone(),
         );
         all
     }
@@ -289,101 +332,11 @@ impl HttpMetrics {
             request_protocol: kind.protocol,
             response_code: kind.code,
             response_flags: kind.flags,
-            grpc_response_status: Arc::clone(&kind.grpc),
+            grpc_response_status: kind.grpc,
             connection_security_policy: security,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use signet_certs::UnixTime;
-
-    use super::*;
-    use crate::connection::{Peer, Security};
-
-    fn accepted(peer: &str) -> Accepted {
-        let security = Security::Mutual(Peer {
-            id: peer.parse().unwrap(),
-            leaf_sha256: [0; 32],
-            not_after: UnixTime::since_unix_epoch(std::time::Duration::from_secs(9)),
-        });
-        Accepted {
-            id: 1,
-            direction: Direction::Inbound,
-            security,
-            source: "10.0.0.1:1".parse().unwrap(),
-            remote: "10.0.0.1".parse().unwrap(),
-            destination: "10.0.0.2:80".parse().unwrap(),
-            port: 80,
-            sni: None,
-            alpn: None,
-            own_not_after: None,
-            own_id: Some("spiffe://cluster.local/ns/b/sa/back".parse().unwrap()),
-        }
-    }
-
-    fn kind() -> Kind {
-        Kind {
-            protocol: "http",
-            code: 200,
-            flags: "-",
-            grpc: "".into(),
-            upstream: None,
-        }
-    }
-
-    #[test]
-    fn requests_count_under_istios_names_and_labels() {
-        let mut registry = Registry::default();
-        let local = Local {
-            name: Some("back".into()),
-            namespace: Some("b".into()),
-            service: Some("back.b.svc.cluster.local".into()),
-            ..Local::default()
-        };
-        let metrics = HttpMetrics::new(&mut registry, &local);
-        let series = metrics.series(&accepted("spiffe://cluster.local/ns/a/sa/front"), &kind());
-        series.count(3.0, 10, 20);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("istio_requests_total{"))
-            .unwrap();
-        for label in [
-            r#"reporter="destination""#,
-            r#"source_principal="spiffe://cluster.local/ns/a/sa/front""#,
-            r#"source_workload="unknown""#,
-            r#"destination_principal="spiffe://cluster.local/ns/b/sa/back""#,
-            r#"destination_workload="back""#,
-            r#"destination_service="back.b.svc.cluster.local""#,
-            r#"response_code="200""#,
-            r#"connection_security_policy="mutual_tls""#,
-        ] {
-            assert!(line.contains(label), "{label} in {line}");
-        }
-        for name in [
-            "istio_request_duration_milliseconds_bucket",
-            "istio_request_bytes_sum",
-            "istio_response_bytes_count",
-        ] {
-            assert!(text.contains(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_peer_after_the_thousandth_is_another() {
-        let metrics = HttpMetrics::new(&mut Registry::default(), &Local::default());
-        for number in 0..MAX_PEERS + 5 {
-            let peer = format!("spiffe://cluster.local/ns/a/sa/s{number}");
-            metrics.series(&accepted(&peer), &kind()).count(1.0, 0, 0);
-            let labels = metrics.labels(&accepted(&peer), &kind());
-            let own = &*labels.source_principal == peer.as_str();
-            assert_eq!(own, number < MAX_PEERS, "{peer}");
-        }
-        assert_eq!(metrics.other_peers.get(), 5);
-        let known = metrics.labels(&accepted("spiffe://cluster.local/ns/a/sa/s0"), &kind());
-        assert_eq!(&*known.source_principal, "spiffe://cluster.local/ns/a/sa/s0");
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::docket::Sentence;
 use super::headers::HopFault;
 use super::target::TargetFault;
 use crate::access_log::{Policy, Reason, RequestFault, Upstream};
@@ -49,6 +50,17 @@ impl Refusal {
             token: None,
             close: false,
             status: None,
+        }
+    }
+
+    /// Its permit is gone before it was answered.
+    pub(super) fn withdrawn(sentence: Sentence) -> Self {
+        let mut refusal = Self::new(sentence.reason, sentence.detail);
+        refusal.policy = sentence.policy;
+        refusal.close = true;
+        match sentence.reason {
+            Reason::Token(_) => refusal,
+            _ => refusal.with_status(StatusCode::FORBIDDEN),
         }
     }
 

@@ -11,11 +11,15 @@ use std::time::Duration;
 use http::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::exchange::Exchange;
+use super::flow::Flow;
+use super::framing::without_empty_lines;
 use super::gate::{Gated, Overdue};
+use super::guard::Streams;
+use super::joined::Joined;
 use super::ticket::Account;
 use super::watch::{Cut, Watch};
 
@@ -58,7 +62,13 @@ where
         true
     } else {
         let limits = &account.shared.config.limits.http;
-        match tokio::time::timeout(limits.request_head, sniff(&mut stream, &mut prefix)).await {
+        let first = tokio::time::timeout(limits.request_head, sniff(&mut stream, &mut prefix));
+        let first = tokio::select! {
+            biased;
+            () = account.docket.ended() => return,
+            first = first => first,
+        };
+        match first {
             Ok(Ok(http2)) => http2,
             // Nothing was asked: an idle connection that went away.
             Ok(Err(_)) if prefix.is_empty() => return,
@@ -76,11 +86,12 @@ where
     if http2 {
         serve_http2(exchange, stream, prefix).await;
     } else {
-        let mut next = Some((stream, prefix));
+        let (mut next, mut parks) = (Some((stream, prefix)), true);
         while let Some((stream, prefix)) = next {
-            next = serve_http1(Arc::clone(&exchange), stream, prefix).await;
-            if let Some((stream, read)) = next.take_if(|(_, read)| read.is_empty()) {
-                drop(read);
+            next = serve_http1(Arc::clone(&exchange), stream, prefix, parks).await;
+            // Only a connection of which nothing is left over may come back here: each round takes a byte of its client.
+            parks = next.as_ref().is_none_or(|(_, read)| read.is_empty());
+            if let Some((stream, _)) = next.take_if(|_| parks) {
                 next = parked(&account, stream).await;
             }
         }
@@ -106,35 +117,46 @@ async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, prefix: &mut Vec<u8>) -> st
     }
 }
 
-/// Waits for the first bytes of the next request. Nothing when there will be none, or it has waited long enough.
+/// Waits for the first bytes of the next request; empty lines before it are passed over. Nothing when there will be
+/// none, or it has waited long enough.
 async fn parked<S>(account: &Account, mut stream: S) -> Option<(S, Vec<u8>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limits = &account.shared.config.limits.http;
+    account.docket.rest();
     let mut watch = Watch::new(account, limits, false);
     let mut first = [0; FIRST_BYTES];
     let read = poll_fn(|cx| {
+        account.docket.is_driven(cx);
         let mut room = ReadBuf::new(&mut first);
         if let Poll::Ready(read) = Pin::new(&mut stream).poll_read(cx, &mut room) {
-            return Poll::Ready(read.ok().map(|()| room.filled().len()));
+            let begun = without_empty_lines(room.filled());
+            if read.is_err() || room.filled().is_empty() || !begun.is_empty() {
+                return Poll::Ready(Some(begun.to_vec()));
+            }
+            // There may be more; the time is looked at in between.
+            cx.waker().wake_by_ref();
         }
         watch.poll(cx, account, limits).map(|_| None)
     })
     .await;
-    match read {
-        Some(read) if read > 0 => Some((stream, first.get(..read).unwrap_or_default().to_vec())),
-        _ => {
-            // Nothing was under way: there is nothing to say but goodbye.
-            let _ = tokio::time::timeout(LAST_WORD, stream.shutdown()).await;
-            None
-        }
+    if let Some(read) = read.filter(|read| !read.is_empty()) {
+        return Some((stream, read));
     }
+    // Nothing was under way: there is nothing to say but goodbye.
+    let _ = tokio::time::timeout(LAST_WORD, stream.shutdown()).await;
+    None
 }
 
 /// Serves until the connection ends, or is idle: then with the bytes that were read and not yet served, of which
-/// there are none as a rule.
-async fn serve_http1<S>(exchange: Arc<Exchange>, stream: S, prefix: Vec<u8>) -> Option<(S, Vec<u8>)>
+/// there are none as a rule. That it is idle is told only if it `parks`.
+async fn serve_http1<S>(
+    exchange: Arc<Exchange>,
+    stream: S,
+    prefix: Vec<u8>,
+    parks: bool,
+) -> Option<(S, Vec<u8>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -142,8 +164,8 @@ where
     let limits = &account.shared.config.limits.http;
     let io = Gated::http1(stream, prefix, Arc::clone(&account.gate));
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&exchange);
-        async move { Ok::<_, Infallible>(exchange.serve(request).await) }
+        let (exchange, flow) = (Arc::clone(&exchange), Arc::new(Flow::new(false)));
+        async move { Ok::<_, Infallible>(exchange.serve(request, flow).await) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -158,7 +180,7 @@ where
     let mut connection = builder
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let watch = Watch::new(&account, limits, true);
+    let watch = Watch::new(&account, limits, parks);
     let done = drive(&account, watch, Pin::new(&mut connection), |connection| {
         connection.graceful_shutdown()
     })
@@ -166,7 +188,8 @@ where
     let cut = done.err()?;
     if cut.0 == Cut::Quiet {
         let parts = connection.into_parts()?;
-        return Some((parts.io.into_inner().into_inner(), parts.read_buf.to_vec()));
+        let read = without_empty_lines(&parts.read_buf).to_vec();
+        return Some((parts.io.into_inner().into_inner(), read));
     }
     let (reason, detail, status) = fate(&account, &cut);
     if !account.gate.is_busy()
@@ -187,12 +210,15 @@ where
 {
     let account = Arc::clone(&exchange.account);
     let limits = &account.shared.config.limits.http;
-    let io = Gated::http2(stream, prefix, Arc::clone(&account.gate));
+    let io = Gated::http2(Joined::new(stream), prefix, Arc::clone(&account.gate));
+    let streams = Streams::new(limits);
+    let handed = streams.clone();
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&exchange);
-        async move { Ok::<_, Infallible>(exchange.serve(request).await) }
+        let (exchange, flow) = (Arc::clone(&exchange), handed.begin());
+        // On the heap at once: on its way to a task of its own it is moved several times.
+        Box::pin(async move { Ok::<_, Infallible>(exchange.serve(request, flow).await) })
     });
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -229,6 +255,7 @@ where
 {
     let limits = &account.shared.config.limits.http;
     poll_fn(|cx| {
+        account.docket.is_driven(cx);
         if let Poll::Ready(done) = connection.as_mut().poll(cx) {
             return Poll::Ready(verdict(account, done));
         }
@@ -274,7 +301,11 @@ fn fate(account: &Account, cut: &Ended) -> (Option<Reason>, String, Option<Statu
             )
         }
         (Cut::Overdue(Overdue::Idle), _) => (None, String::new(), None),
-        (Cut::Overdue(Overdue::Write), _) => (
+        // A request under way tells by itself what it was given up for.
+        (Cut::Overdue(Overdue::Write | Overdue::Total | Overdue::Silence), _) if gate.is_busy() => {
+            (None, String::new(), None)
+        }
+        (Cut::Overdue(_), _) => (
             Some(Reason::Client(Client::Idle)),
             "the client took nothing for too long".into(),
             None,
@@ -292,7 +323,7 @@ fn fate(account: &Account, cut: &Ended) -> (Option<Reason>, String, Option<Statu
             (Some(Reason::Client(Client::Gone)), error.to_string(), None)
         }
         // A request under way has a record of its own; between requests nobody was harmed.
-        (Cut::Broken | Cut::Quiet, _) => (None, String::new(), None),
+        (Cut::Broken | Cut::Quiet | Cut::Withdrawn, _) => (None, String::new(), None),
     }
 }
 

@@ -1,21 +1,25 @@
 //! One request's account: opened when its head is there, closed when its answer is sent or given up.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode, Version, request};
 use signet_certs::SpiffeId;
 use tokio::time::Instant;
 
-use super::body::Progress;
+use super::docket::{Case, Docket, Sentence};
+use super::flow::{Flow, Verdict};
 use super::gate::Gate;
 use super::headers::REQUEST_ID;
-use super::metrics::{HttpMetrics, Kind, Series};
+use super::metrics::{self, Code, HttpMetrics, Kind, Series};
 use super::refusal::Refusal;
 use super::target;
-use crate::access_log::{Reason, Record, RequestFields};
+use crate::access_log::{Client, Reason, Record, RequestFields};
 use crate::config::AccessLog;
-use crate::connection::Accepted;
+use crate::connection::{Accepted, Direction};
+use crate::keys::Trust;
+use crate::listed::Listed;
 use crate::shared::Shared;
 
 /// Kinds of outcomes whose series a connection remembers.
@@ -29,8 +33,12 @@ pub struct Account {
     pub accepted: Arc<Accepted>,
     /// Its bytes.
     pub gate: Arc<Gate>,
+    /// Its requests under way, where they are judged here.
+    pub(super) docket: Docket,
+    trust: Option<Arc<Trust>>,
     metrics: HttpMetrics,
     known: Mutex<Vec<(Kind, Series)>>,
+    _listed: Option<Listed<Self>>,
 }
 
 impl std::fmt::Debug for Account {
@@ -40,17 +48,39 @@ impl std::fmt::Debug for Account {
 }
 
 impl Account {
-    /// Of a connection.
+    /// Of a connection. One to the workload is found from now on by who withdraws permits.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, accepted: Arc<Accepted>, gate: Arc<Gate>, metrics: HttpMetrics) -> Self {
-        let known = Mutex::default();
-        Self {
+    pub fn open(shared: Arc<Shared>, accepted: Arc<Accepted>) -> Arc<Self> {
+        let metrics = shared.http.metrics().clone();
+        let proof = accepted.proof().cloned();
+        let trust = proof.map(|proof| shared.keys.follow(proof, shared.clock.now()));
+        let inbound = accepted.direction == Direction::Inbound;
+        let accounts = shared.http.accounts().clone();
+        let make = |listed| Self {
             shared,
             accepted,
-            gate,
+            gate: Gate::new(),
+            docket: Docket::default(),
+            trust,
             metrics,
-            known,
+            known: Mutex::default(),
+            _listed: listed,
+        };
+        if !inbound {
+            return Arc::new(make(None));
         }
+        let account = accounts.enter(|place| make(Some(place)));
+        // From here on it is found when something is withdrawn; that may have happened before.
+        account.judge_trust();
+        if let Some(enforced) = account.shared.policies.current() {
+            account.judge_again(&enforced);
+        }
+        account
+    }
+
+    /// What the trust in the client rests on.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.trust.as_deref()
     }
 
     fn count(&self, kind: &Kind, millis: f64, received: u64, sent: u64) {
@@ -75,9 +105,13 @@ pub struct Ticket {
     /// Of an upgraded connection.
     received: u64,
     sent: u64,
-    progress: Option<Arc<Progress>>,
+    flow: Arc<Flow>,
+    /// What is needed to judge it again, where it is judged here.
+    case: Option<Arc<Case>>,
     /// What came of it so far; it counts as `Ok` only when the answer is sent.
     outcome: Reason,
+    /// Whether the whole answer was handed over.
+    completed: bool,
 }
 
 impl std::fmt::Debug for Ticket {
@@ -89,27 +123,30 @@ impl std::fmt::Debug for Ticket {
 impl Ticket {
     /// For a request that has just come.
     #[must_use]
-    pub fn open(account: &Arc<Account>, head: &request::Parts) -> Box<Self> {
+    pub fn open(account: &Arc<Account>, head: &request::Parts, flow: Arc<Flow>) -> Box<Self> {
         account.gate.request_begins();
         let grpc = head
             .headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let judged = account.accepted.direction == Direction::Inbound;
         let mut ticket = Box::new(Self {
             account: Arc::clone(account),
+            case: judged.then(|| account.docket.open(&flow)),
             record: Record::begin(&account.shared, &account.accepted),
-            started: Instant::now(),
+            started: flow.started(),
             kind: Kind {
                 protocol: if grpc { "grpc" } else { "http" },
-                code: 0,
+                code: Code::default(),
                 flags: "-",
-                grpc: Arc::default(),
+                grpc: "",
                 upstream: None,
             },
             received: 0,
             sent: 0,
-            progress: None,
+            flow,
             outcome: Reason::Ok,
+            completed: false,
         });
         ticket.describe(head);
         ticket
@@ -174,15 +211,57 @@ impl Ticket {
         self.account.shared.config.access_log == AccessLog::All
     }
 
-    /// The client's body is followed here.
-    pub fn follow(&mut self, progress: Arc<Progress>) {
-        self.progress = Some(progress);
+    /// What its bodies know of one another.
+    #[must_use]
+    pub fn flow(&self) -> &Arc<Flow> {
+        &self.flow
+    }
+
+    /// Its answer begins.
+    pub fn answered(&self) {
+        let until = self.deadline();
+        self.flow.answered(until);
+        if !self.flow.is_stream() {
+            self.account.gate.answered(until);
+        }
+        if self.outcome == Reason::Ok && self.sentence().is_some() {
+            // Said when nobody could have known that there would be an answer.
+            self.flow.withdraw();
+        }
     }
 
     /// What is wrong with the client's body, if anything is.
     #[must_use]
     pub fn body_fault(&self) -> Option<Reason> {
-        self.progress.as_ref()?.fault().map(Reason::Request)
+        self.flow.fault().map(Reason::Request)
+    }
+
+    /// What is needed to judge it again; nothing where it is judged by others.
+    pub(super) fn case(&self) -> Option<&Arc<Case>> {
+        self.case.as_ref()
+    }
+
+    /// Why it must not go on, if it must not.
+    pub(super) fn sentence(&self) -> Option<Sentence> {
+        self.case.as_ref()?.sentence()
+    }
+
+    /// Ready when it must not go on: see [`Self::sentence`].
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.case {
+            Some(case) => case.poll_ended(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether it must not go on. Then the record says so.
+    pub(super) fn is_ended(&mut self) -> bool {
+        let Some(sentence) = self.sentence() else {
+            return false;
+        };
+        self.record.policy = sentence.policy.or(self.record.policy.take());
+        self.ended(sentence.reason, Some(sentence.detail));
+        true
     }
 
     /// Who answered.
@@ -195,7 +274,7 @@ impl Ticket {
 
     /// The status that the client gets.
     pub fn status(&mut self, status: StatusCode) {
-        self.kind.code = status.as_u16();
+        self.kind.code = Code::of(status.as_u16());
         if let Some(fields) = &mut self.record.request {
             fields.status = status.as_u16();
         }
@@ -216,9 +295,11 @@ impl Ticket {
         self.record.ended(reason, detail);
     }
 
-    /// So many bytes more of a body went to the client.
+    /// So many bytes more of a body were handed over for the client to take.
     pub fn sent(&mut self, bytes: usize) {
-        self.sent = self.sent.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.flow.handed(bytes);
+        self.sent = self.sent.saturating_add(bytes);
     }
 
     /// So many bytes came from the client and went to it, after an upgrade.
@@ -230,24 +311,38 @@ impl Ticket {
     /// gRPC's status, from the trailers or from an answer that is nothing else.
     pub fn grpc_status(&mut self, headers: &HeaderMap) {
         if self.is_grpc()
-            && let Some(status) = headers.get("grpc-status").and_then(|status| status.to_str().ok())
-            && status.len() <= 2
-            && status.bytes().all(|byte| byte.is_ascii_digit())
+            && let Some(status) = headers.get("grpc-status")
         {
-            self.kind.grpc = status.into();
+            self.kind.grpc = metrics::grpc_status(status.as_bytes());
         }
     }
 
     /// The whole answer was handed over.
     pub fn complete(&mut self) {
+        self.completed = true;
         self.record.ended(self.outcome, None);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let body = self.progress.as_ref().map_or(0, |progress| progress.bytes());
-        self.record.received = self.received.saturating_add(body);
+        if !self.completed && self.outcome == Reason::Ok {
+            self.is_ended();
+        }
+        if let Some(case) = self.case.take() {
+            self.account.docket.close(case);
+        }
+        // A whole answer may have been handed over that its client never took.
+        let gave_up = match self.flow.verdict() {
+            None if self.record.reason == Reason::Client(Client::Gone) => self.account.gate.verdict(),
+            by_guard => by_guard,
+        };
+        if let Some((reason, detail)) = gave_up.and_then(Verdict::reason) {
+            self.ended(reason, Some(detail.to_owned()));
+        }
+        // Whoever still sends its body on may stop.
+        self.flow.give_up(Verdict::Over);
+        self.record.received = self.received.saturating_add(self.flow.bytes());
         self.record.sent = self.sent;
         self.kind.flags = Refusal::flags(self.record.reason);
         let millis = self.started.elapsed().as_secs_f64() * 1000.0;

@@ -8,6 +8,7 @@ use signet_certs::UnixTime;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFuture;
 
+use super::docket::Fate;
 use super::gate::Overdue;
 use super::limits::HttpLimits;
 use super::ticket::Account;
@@ -27,6 +28,8 @@ pub(super) enum Cut {
     Broken,
     /// It is idle, and may be parked.
     Quiet,
+    /// What permitted it does so no longer. Its record is written.
+    Withdrawn,
 }
 
 /// What a connection's driver waits for besides its bytes.
@@ -55,6 +58,18 @@ impl<'a> Watch<'a> {
         account: &Account,
         limits: &HttpLimits,
     ) -> Poll<Option<Cut>> {
+        match account.docket.fate() {
+            Some(Fate::Over) => return Poll::Ready(Some(Cut::Withdrawn)),
+            // Nothing is under way that would have to be told.
+            Some(Fate::Ending) if self.parks && !account.gate.is_busy() => {
+                return Poll::Ready(Some(Cut::Withdrawn));
+            }
+            Some(Fate::Ending) if !self.draining => {
+                self.draining = true;
+                return Poll::Ready(None);
+            }
+            Some(Fate::Ending) | None => {}
+        }
         if !self.draining && self.stop.as_mut().poll(cx).is_ready() {
             self.draining = true;
             return Poll::Ready(None);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use signet_certs::SpiffeId;
-use signet_certs::tls::{Terms, mutual_client_config, peer_id, refusal};
+use signet_certs::tls::{Terms, mutual_client_config, refusal};
 use signet_certs::verify::{Expected, Role, VerifyError};
 use signet_runtime::clock::TlsTime;
 use tokio::net::TcpStream;
@@ -17,12 +17,12 @@ use tokio_rustls::TlsConnector;
 
 use super::{Address, Upstream};
 use crate::access_log::{Identity, Reason, Upstream as Fault};
-use crate::keys::Keys;
+use crate::keys::{Keys, Trust};
 use crate::shared::Shared;
 use crate::stream::{Prefixed, Stream};
 
 /// What our own clients offer. Never Istio's peer exchange, whose bytes we would then have to speak.
-pub(super) const ALPN: &[&[u8]] = &[b"signet", b"istio"];
+pub(crate) const ALPN: &[&[u8]] = &[b"signet", b"istio"];
 
 /// Why an upstream was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,8 @@ pub struct Dialed {
     pub address: SocketAddr,
     /// The identity that it proved.
     pub peer: Option<SpiffeId>,
+    /// What that rests on.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// TLS configurations of upstreams, each made once.
@@ -186,6 +188,7 @@ async fn reach(shared: &Shared, upstream: &Upstream) -> Result<Dialed, DialFailu
             stream: Stream::Plain(Prefixed::new(Vec::new(), tcp)),
             address,
             peer: None,
+            trust: None,
         });
     };
     let named = || upstream.address.to_string();
@@ -204,13 +207,19 @@ async fn reach(shared: &Shared, upstream: &Upstream) -> Result<Dialed, DialFailu
         .connect(name, Prefixed::new(Vec::new(), tcp))
         .await;
     let tls = tls.map_err(|source| handshake_failure(named(), source))?;
-    let chain = tls.get_ref().1.peer_certificates();
-    let known = chain.and_then(|chain| shared.keys.chains().known(chain, Role::Server));
-    let peer = known.map(|verified| verified.id).or_else(|| peer_id(chain));
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let now = shared.clock.now();
+    // The bundles may have changed since the verifier looked.
+    let proven = shared.keys.prove(chain, Role::Server, now);
+    let proven = proven.map_err(|fault| DialFailure::Refused {
+        address: named(),
+        fault,
+    })?;
     Ok(Dialed {
         stream: Stream::Client(Box::new(tls)),
         address,
-        peer,
+        peer: Some(proven.verified().id.clone()),
+        trust: Some(shared.keys.follow(proven, now)),
     })
 }
 

@@ -52,9 +52,7 @@ impl Way {
     #[must_use]
     pub fn to(config: &Config, destination: SocketAddr) -> Option<Self> {
         let (known, others) = &config.destinations;
-        let found = known.iter().find(|known| {
-            known.block.contains(destination.ip()) && known.port.is_none_or(|port| port == destination.port())
-        });
+        let found = known.iter().find(|known| known.holds(destination));
         let address = Address::Socket(destination);
         match (found, others) {
             (Some(known), _) => Some(Self::new(address, known.protocol, &known.outgoing)),
@@ -91,7 +89,10 @@ pub async fn serve(shared: Arc<Shared>, way: Option<Way>, arrival: Arrival) {
         let detail = format!("{destination} is not among the destinations, and default_outbound is refuse");
         return Record::begin(&shared, &accepted).ended(Reason::Upstream(Fault::Unlisted), detail);
     };
-    place.settled(&accepted);
+    if let Err(limit) = place.settled(&accepted) {
+        reset_on_close(&tcp);
+        return shared.metrics.ended(Direction::Outbound, Reason::Limit(limit));
+    }
     let labels = Secured {
         direction: accepted.direction.as_str(),
         security: accepted.security.as_str(),

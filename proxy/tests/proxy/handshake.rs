@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 const SERVER: &str = "spiffe://cluster.local/ns/data/sa/backend";
 const CLIENT: &str = "spiffe://cluster.local/ns/web/sa/frontend";
 
-struct Still;
+pub(crate) struct Still;
 
 impl Clock for Still {
     fn now(&self) -> UnixTime {
@@ -36,17 +36,17 @@ fn domain() -> TrustDomain {
     "cluster.local".parse().unwrap()
 }
 
-fn root() -> Authority {
+pub(crate) fn root() -> Authority {
     let key = Arc::new(SigningKey::generate().unwrap());
     Authority::self_signed_root(&domain(), key, Duration::from_secs(86_400), Still.now()).unwrap()
 }
 
-fn bundles(roots: &[&Authority]) -> BundleSet {
+pub(crate) fn bundles(roots: &[&Authority]) -> BundleSet {
     let roots = roots.iter().map(|root| root.certificate().clone()).collect();
     BundleSet::of(Arc::new(TrustBundle::new(domain(), roots, 0).unwrap()))
 }
 
-fn svid(root: &Authority, id: &str) -> X509Svid {
+pub(crate) fn svid(root: &Authority, id: &str) -> X509Svid {
     let key = Arc::new(SigningKey::generate().unwrap());
     let profile = LeafProfile {
         id: id.parse().unwrap(),
@@ -59,7 +59,7 @@ fn svid(root: &Authority, id: &str) -> X509Svid {
 }
 
 /// A client with secrets of its own.
-struct Client(X509Svid, Arc<BundleSet>);
+pub(crate) struct Client(pub(crate) X509Svid, pub(crate) Arc<BundleSet>);
 
 impl IdentitySource for Client {
     fn identity(&self) -> Option<Arc<rustls::sign::CertifiedKey>> {

@@ -3,10 +3,15 @@
 mod abuse;
 mod forwarding;
 mod http2;
+mod http2_upstreams;
 mod judged;
+mod parked;
 mod paths;
-mod site;
+pub(crate) mod site;
+mod slow;
 mod smuggling;
 mod time;
+mod trust;
 mod upgrades;
 mod upstreams;
+mod withdrawn;

@@ -8,3 +8,4 @@
 
 mod handshake;
 mod http;
+mod tcp;

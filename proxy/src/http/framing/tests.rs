@@ -193,3 +193,21 @@ proptest! {
         prop_assert_eq!(once, twice);
     }
 }
+
+#[test]
+fn empty_lines_before_a_request_are_none_of_it_and_half_a_line_end_is() {
+    for (bytes, begun) in [
+        ("", ""),
+        ("\r\n", ""),
+        ("\r\n\r\nGET /\r\n", "GET /\r\n"),
+        ("\r\n\r", "\r"),
+        ("\n", "\n"),
+        ("G\r\n", "G\r\n"),
+    ] {
+        assert_eq!(
+            without_empty_lines(bytes.as_bytes()),
+            begun.as_bytes(),
+            "{bytes:?}"
+        );
+    }
+}

@@ -58,6 +58,63 @@ fn connection_cannot_take_away_what_the_upstream_relies_on() {
 }
 
 #[test]
+fn connection_cannot_take_it_away_under_a_name_that_is_alike_either() {
+    for name in [
+        "X_Forwarded_Client_Cert",
+        "x-request_id",
+        "content.length",
+        "x_forwarded-for",
+    ] {
+        assert_eq!(left(&[("connection", name)]), Err(HopFault::Protected), "{name}");
+    }
+}
+
+#[test]
+fn what_an_application_may_take_for_ours_is_taken_out() {
+    let mut headers = map(&[
+        ("x-forwarded-client-cert", "ours"),
+        ("x_forwarded_client_cert", "forged"),
+        ("x-forwarded_client-cert", "forged"),
+        ("x.forwarded.client.cert", "forged"),
+        ("transfer_encoding", "chunked"),
+        ("content_length", "3"),
+        ("x_request_id", "a"),
+        ("x_own_header", "kept"),
+        ("x-forwarded-client-certs", "kept"),
+        ("host_", "kept"),
+    ]);
+    aliases::strip(&mut headers);
+    let mut kept: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    kept.sort_unstable();
+    let expected = [
+        "host_",
+        "x-forwarded-client-cert",
+        "x-forwarded-client-certs",
+        "x_own_header",
+    ];
+    assert_eq!(kept, expected);
+    assert_eq!(headers[XFCC], "ours");
+}
+
+#[test]
+fn a_header_is_taken_out_by_all_its_names_whichever_is_given() {
+    for name in ["x-user-id", "x_user_id", "x-user_id"] {
+        let mut headers = map(&[
+            ("x-user-id", "1"),
+            ("x_user_id", "2"),
+            ("x_user-id", "3"),
+            ("x", "4"),
+        ]);
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        aliases::take(&mut headers, &name);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x"], "{name}");
+    }
+    let mut headers = map(&[("x-user", "1"), ("x_user", "2")]);
+    aliases::take_others(&mut headers, &HeaderName::from_static("x-user"));
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-user"]);
+}
+
+#[test]
 fn an_upgrade_counts_only_where_connection_names_it() {
     let upgrade = |list: &[(&str, &str)]| end_hop(&mut map(list), Version::HTTP_11).map(|hop| hop.upgrade);
     let both = [("connection", "Upgrade"), ("upgrade", "websocket")];
@@ -138,6 +195,8 @@ fn trailers_cannot_frame_or_name() {
         ("content-length", "1"),
         ("host", "x"),
         ("x-forwarded-client-cert", "y"),
+        ("x_forwarded_client_cert", "y"),
+        ("content_length", "1"),
     ]);
     sane_trailers(&mut trailers);
     assert_eq!(trailers.len(), 1);

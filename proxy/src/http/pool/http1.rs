@@ -11,12 +11,12 @@ use http::{Request, StatusCode};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use signet_certs::{SpiffeId, UnixTime};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::{Answer, Pool, SendFailure, Sent};
+use super::{Answer, Permit, Pool, SendFailure, Sent};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::limits::HttpLimits;
+use crate::keys::Trust;
 use crate::outbound::Dialed;
 use crate::shared::Shared;
 
@@ -32,13 +32,20 @@ struct Wire {
     driver: Option<Pin<Box<Driver>>>,
     address: SocketAddr,
     peer: Option<SpiffeId>,
+    /// What that rests on.
+    trust: Option<Arc<Trust>>,
     /// When it takes no more requests.
     retires: Option<UnixTime>,
 }
 
 impl Wire {
-    /// Moves bytes. False once the connection has ended.
+    /// Moves bytes. False once the connection has ended: by itself, or because its other end is no longer trusted.
     fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(trust) = &self.trust
+            && trust.poll_withdrawn(cx).is_ready()
+        {
+            self.driver = None;
+        }
         if let Some(driver) = &mut self.driver
             && driver.as_mut().poll(cx).is_ready()
         {
@@ -65,14 +72,19 @@ impl Idle {
         self.since.elapsed() > wait
     }
 
+    /// Whether the bundles no longer vouch for its other end.
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.wire.trust.as_ref().is_some_and(|trust| trust.is_withdrawn())
+    }
+
     /// Whether it may carry one more request.
     pub(super) fn is_fresh(&self, now: UnixTime, wait: Duration) -> bool {
         let expired = self.wire.retires.is_some_and(|end| end < now);
-        !expired && !self.is_old(wait) && !self.wire.sender.is_closed()
+        !expired && !self.is_old(wait) && !self.is_untrusted() && !self.wire.sender.is_closed()
     }
 
     /// For a request that has a place.
-    pub(super) fn lease(self, pool: &Arc<Pool>, place: OwnedSemaphorePermit) -> Lease {
+    pub(super) fn lease(self, pool: &Arc<Pool>, place: Permit) -> Lease {
         Lease {
             wire: self.wire,
             pool: Arc::clone(pool),
@@ -85,7 +97,7 @@ impl Idle {
 pub struct Lease {
     wire: Box<Wire>,
     pool: Arc<Pool>,
-    _place: OwnedSemaphorePermit,
+    _place: Permit,
 }
 
 impl std::fmt::Debug for Lease {
@@ -126,7 +138,7 @@ impl Lease {
     pub(super) async fn begin(
         pool: &Arc<Pool>,
         dialed: Dialed,
-        place: OwnedSemaphorePermit,
+        place: Permit,
         limits: &HttpLimits,
         shared: &Shared,
     ) -> Result<Self, SendFailure> {
@@ -134,8 +146,9 @@ impl Lease {
             stream,
             address,
             peer,
+            trust,
         } = dialed;
-        let retires = super::retires(&stream, shared);
+        let retires = super::retires(trust.as_deref(), shared);
         let begun: Result<(_, Connection<_, _>), _> = Builder::new()
             .max_headers(limits.header_count)
             .max_header_size(limits.header_bytes)
@@ -151,6 +164,7 @@ impl Lease {
             driver: Some(Box::pin(driver.with_upgrades())),
             address,
             peer,
+            trust,
             retires,
         };
         Ok(Self {
@@ -163,6 +177,12 @@ impl Lease {
     /// Moves bytes. False once the connection has ended.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
         self.wire.drive(cx)
+    }
+
+    /// What the trust in its other end rests on.
+    #[must_use]
+    pub fn trust(&self) -> Option<&Arc<Trust>> {
+        self.wire.trust.as_ref()
     }
 
     /// Its message is whole: it waits for the next one, if both ends have said all they had to.
@@ -198,10 +218,10 @@ impl Lease {
                 let source = error.into_error();
                 return match untouched {
                     Some(request) if used => Sent::Untouched(Box::new(request)),
-                    _ => Sent::Failed(SendFailure::Broken {
-                        address: self.pool.named(),
-                        source,
-                    }),
+                    _ => {
+                        let trust = self.wire.trust.as_deref();
+                        Sent::Failed(SendFailure::broken(self.pool.named(), trust, source))
+                    }
                 };
             }
         };

@@ -2,9 +2,9 @@
 
 use super::site::{ALLOW_ALL, Client, Echo, Site};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -14,13 +14,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `GET http://b/` in static HPACK.
-fn head() -> Vec<u8> {
+pub(super) fn head() -> Vec<u8> {
     let mut block = vec![0x82, 0x86, 0x84];
     block.extend([0x41, 0x01, b'b']);
     block
 }
 
-fn settings() -> Vec<u8> {
+pub(super) fn settings() -> Vec<u8> {
     frame(0x4, 0, 0, &[])
 }
 

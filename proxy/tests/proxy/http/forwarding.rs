@@ -113,6 +113,84 @@ async fn chunks_and_trailers_pass_in_both_directions() {
 }
 
 #[tokio::test]
+async fn trailers_that_nobody_announced_are_left_out_before_http1_and_pass_before_http2() {
+    let echo = Echo::start().await;
+    let site = Site::new("", ALLOW_ALL);
+    for (speaks, passes) in [(Speaks::Http1, false), (Speaks::Http2, true)] {
+        let mut client = site.connect(&upstream(echo.address, speaks));
+        for _ in 0..2 {
+            client
+                .send("POST / HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n")
+                .await;
+            let (_, told) = client.answer().await;
+            assert!(told.ends_with("body abc"), "{told}");
+            assert_eq!(told.contains("trailer x-sum: 7"), passes, "{speaks:?}: {told}");
+        }
+    }
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-End: 1\r\n\r\n";
+    let (address, _) = scripted(answer, false).await;
+    let mut client = site.connect(&upstream(address, Speaks::Http1));
+    for _ in 0..2 {
+        client
+            .send("GET / HTTP/1.1\r\nHost: b\r\nTE: trailers\r\nConnection: te\r\n\r\n")
+            .await;
+        let text = client.until("0\r\n\r\n").await;
+        assert!(text.ends_with("2\r\nhi\r\n0\r\n\r\n"), "{text}");
+    }
+}
+
+/// Tells the application who a token is of.
+const CLAIMS: &str = r#"
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: b}
+spec:
+  jwtRules:
+  - issuer: i
+    outputPayloadToHeader: x-payload
+    outputClaimToHeaders: [{header: x-token-sub, claim: sub}]
+    jwks: '{"keys":[{"kty":"EC","crv":"P-256","kid":"k","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}'
+"#;
+
+#[tokio::test]
+async fn nobody_forges_what_is_ours_to_say_under_a_name_that_an_application_takes_for_it() {
+    let echo = Echo::start().await;
+    let site = Site::new("", CLAIMS);
+    let forged = "X_Forwarded_Client_Cert: By=forged\r\nX.Forwarded.Client-Cert: forged\r\nX_Token_Sub: forged\r\n\
+                  X-Token-Sub: forged\r\nx_payload: forged\r\nTransfer_Encoding: forged\r\nX_Other: kept\r\n";
+    let mut client = site.connect(&upstream(echo.address, Speaks::Http2));
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n{forged}\r\n3\r\nabc\r\n0\r\n{forged}\r\n"
+        ))
+        .await;
+    let (_, told) = client.answer().await;
+    assert!(!told.contains("forged"), "{told}");
+    assert!(
+        told.contains("\nx_other: kept") && told.contains("trailer x_other: kept"),
+        "{told}"
+    );
+    assert!(told.contains("\nx-forwarded-client-cert: By=spiffe://"), "{told}");
+    // What a client names in Connection ends before ours is set, and ours stays.
+    let mut client = site.connect(&echo.upstream());
+    client
+        .send("GET / HTTP/1.1\r\nHost: b\r\nX-Token-Sub: forged\r\nConnection: x-token-sub, close\r\n\r\n")
+        .await;
+    let told = client.rest().await;
+    assert!(
+        !told.contains("forged") && told.contains("x-forwarded-client-cert: By=spiffe://"),
+        "{told}"
+    );
+    for name in ["x-forwarded-client-cert", "X_Forwarded_Client_Cert"] {
+        let mut client = site.connect(&echo.upstream());
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: b\r\nConnection: {name}\r\n\r\n"))
+            .await;
+        assert!(client.rest().await.starts_with("HTTP/1.1 400"), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_a_get_is_not_lost() {
     let echo = Echo::start().await;
     let site = Site::new("", ALLOW_ALL);

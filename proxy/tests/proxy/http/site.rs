@@ -22,8 +22,8 @@ use signet_proxy::handshake::Acceptor;
 use signet_proxy::http::metrics::HttpMetrics;
 use signet_proxy::http::pool::Pools;
 use signet_proxy::http::{serve_inbound, serve_outbound};
-use signet_proxy::jwt::{TokenMetrics, Tokens};
-use signet_proxy::keys::Keys;
+use signet_proxy::jwt::{Given, IssuerKeys, KeySets, TokenMetrics, Tokens};
+use signet_proxy::keys::Shelf;
 use signet_proxy::metrics::Metrics;
 use signet_proxy::outbound::{Address, Dialer, Upstream};
 use signet_runtime::Clock;
@@ -50,6 +50,7 @@ impl Clock for Hands {
 pub(crate) struct Site {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<Hands>,
+    pub(crate) shelf: Mutex<Shelf>,
     policies: watch::Sender<Option<Arc<Enforced>>>,
     registry: prometheus_client::registry::Registry,
 }
@@ -73,14 +74,16 @@ impl Site {
         let http = Pools::new(HttpMetrics::new(&mut registry, &config.local));
         let clock = Arc::new(Hands(AtomicU64::new(1_000_000)));
         let (sender, receiver) = watch::channel(None);
-        let keys = Keys::default();
+        let (shelf, keys) = Shelf::new("cluster.local".parse().unwrap());
         let time = TlsTime(Arc::<Hands>::clone(&clock));
+        let wall: Arc<dyn Clock> = Arc::<Hands>::clone(&clock);
+        let providers = signet_proxy::servers::providers(&config.ext_authz, &wall).unwrap();
         let shared = Arc::new(Shared {
             policies: Policies::new(receiver),
             dialer: Dialer::new(keys.clone(), time, false),
             acceptor: Acceptor::new(keys.clone(), Arc::<Hands>::clone(&clock), false),
             connections: Connections::new(metrics.connections_open.clone()),
-            asker: Asker::new(&[], Arc::<Hands>::clone(&clock), AskMetrics::default()).unwrap(),
+            asker: Asker::new(&providers, Arc::<Hands>::clone(&clock), AskMetrics::default()).unwrap(),
             tokens: Tokens::new(TokenMetrics::default()),
             keys,
             http,
@@ -89,9 +92,11 @@ impl Site {
             drain: CancellationToken::new(),
             config,
         });
+        tokio::spawn(signet_proxy::vigil::keep(Arc::clone(&shared)));
         Self {
             shared,
             clock,
+            shelf: Mutex::new(shelf),
             policies: sender,
             registry,
         }
@@ -99,6 +104,16 @@ impl Site {
 
     /// Puts policies in force.
     pub(crate) fn enforce(&self, yaml: &str) {
+        self.policies.send_replace(Some(self.compiled(yaml)));
+    }
+
+    /// What puts policies in force later, from wherever.
+    pub(crate) fn enforcing(&self, yaml: &str) -> impl Fn() + Send + Sync + use<> {
+        let (policies, compiled) = (self.policies.clone(), self.compiled(yaml));
+        move || drop(policies.send_replace(Some(Arc::clone(&compiled))))
+    }
+
+    fn compiled(&self, yaml: &str) -> Arc<Enforced> {
         let mut set = PolicySet::default();
         set.replace(read_text("test", yaml, Some("b")));
         assert_eq!(set.outstanding().count(), 0, "the test's policies are sound");
@@ -107,12 +122,14 @@ impl Site {
         };
         assert_eq!(workload.role, Role::Sidecar);
         let in_force = set.in_force(workload, &self.shared.config.mesh);
-        let enforced = Enforced {
+        // Those that are not in the rules have not come.
+        let keys = KeySets::new(&in_force.tokens, |_, _| IssuerKeys::Given(Given::fixed(None)));
+        Arc::new(Enforced {
+            ports: signet_proto::policy::Ports::new(),
             in_force,
-            keys: Arc::default(),
+            keys: Arc::new(keys),
             version: "1".into(),
-        };
-        self.policies.send_replace(Some(Arc::new(enforced)));
+        })
     }
 
     /// A client's connection over mutual TLS, as far as the proxy is concerned.
@@ -165,6 +182,7 @@ pub(crate) fn accepted() -> Accepted {
             id: FRONT.parse().unwrap(),
             leaf_sha256: [0xab; 32],
             not_after: UnixTime::since_unix_epoch(Duration::from_secs(2_000_000)),
+            proof: None,
         }),
         source: "10.0.0.1:4000".parse().unwrap(),
         remote: "10.0.0.1".parse().unwrap(),

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use signet_certs::UnixTime;
 use signet_proxy::config::Speaks;
 use tokio::io::AsyncReadExt as _;
 
 use super::site::{ALLOW_ALL, Echo, Site, accepted, scripted, upstream};
+use super::withdrawn::{Talker, get, get2, next};
 
 const SHORT: &str =
     "limits: {http: {request_head: 5s, request_body: 6s, response_head: 7s, idle: 60s, write_stall: 8s}}\n";
@@ -139,6 +141,55 @@ async fn at_the_end_of_our_svid_the_connection_is_asked_to_end() {
     assert!(!client.answer().await.0.contains("connection: close"));
     site.clock.0.store(now + 101, Ordering::SeqCst);
     assert_eq!(client.rest().await, "", "closed while it is idle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_our_svid_http2_takes_no_more_requests_and_those_under_way_finish() {
+    let talker = Talker::start().await;
+    let site = Site::new("", ALLOW_ALL);
+    let mut ending = accepted();
+    let now = site.clock.0.load(Ordering::SeqCst);
+    ending.own_not_after = Some(UnixTime::since_unix_epoch(Duration::from_secs(now + 100)));
+    let way = upstream(talker.address, Speaks::Http1);
+    let mut sender = site.connect_as(ending, &way).http2().await;
+    let mut long = sender.send_request(get2("/long")).await.unwrap();
+    next(&mut long).await.unwrap();
+    site.clock.0.store(now + 100, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(sender.is_ready());
+    site.clock.0.store(now + 101, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(sender.send_request(get2("/more")).await.is_err(), "GOAWAY");
+    talker.say("/long", "the rest").await;
+    assert_eq!(next(&mut long).await.unwrap(), "the rest");
+    talker.finish();
+    let rest = long.into_body().collect().await;
+    assert!(
+        rest.is_ok_and(|rest| rest.to_bytes().is_empty()),
+        "{}",
+        site.metrics()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_our_svid_a_busy_http1_connection_says_that_it_ends() {
+    let talker = Talker::start().await;
+    let site = Site::new("", ALLOW_ALL);
+    let mut ending = accepted();
+    let now = site.clock.0.load(Ordering::SeqCst);
+    ending.own_not_after = Some(UnixTime::since_unix_epoch(Duration::from_secs(now + 100)));
+    let mut client = site.connect_as(ending, &talker.upstream());
+    client.send(get("/first")).await;
+    let head = client.until("first\r\n").await;
+    assert!(!head.contains("connection: close"), "{head}");
+    site.clock.0.store(now + 101, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    talker.finish();
+    assert_eq!(
+        client.rest().await,
+        "\r\n0\r\n\r\n".trim_start(),
+        "whole, and the connection with it"
+    );
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! Connections that become something else, on purpose only.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use signet_certs::UnixTime;
 use signet_proxy::config::Speaks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::site::{ALLOW_ALL, Echo, Site, upstream};
+use super::site::{ALLOW_ALL, Echo, Site, accepted, upstream};
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
 
@@ -73,6 +76,48 @@ async fn an_upgrade_ends_when_policy_would_no_longer_let_it_begin() {
     site.enforce(deny);
     assert_eq!(client.rest().await, "");
     assert_eq!(site.refused("policy_withdrawn"), 1);
+}
+
+#[tokio::test]
+async fn an_upgrade_ends_with_its_token() {
+    use super::withdrawn::tokens::{Issuer, ONLY_ALICE};
+    let (address, issuer) = (switching(SWITCH).await, Issuer::new());
+    let site = Site::new("", &(issuer.authentication() + ONLY_ALICE));
+    let now = site.clock.0.load(Ordering::SeqCst);
+    let mut client = site.connect(&upstream(address, Speaks::Auto));
+    let token = issuer.token(now + 100);
+    client
+        .send(ASK.replace("\r\n\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n\r\n")))
+        .await;
+    client.until("\r\n\r\n").await;
+    client.send("still here").await;
+    client.until("still here").await;
+    site.clock.0.store(now + 162, Ordering::SeqCst);
+    assert_eq!(client.rest().await, "");
+    assert_eq!(site.refused("token_withdrawn"), 1, "{}", site.metrics());
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_our_svid_an_upgrade_is_left_alone_unless_configured_otherwise() {
+    for (config, stays) in [("", true), ("close_on_expiry: true\n", false)] {
+        let address = switching(SWITCH).await;
+        let site = Site::new(config, ALLOW_ALL);
+        let now = site.clock.0.load(Ordering::SeqCst);
+        let mut ending = accepted();
+        ending.own_not_after = Some(UnixTime::since_unix_epoch(Duration::from_secs(now + 100)));
+        let mut client = site.connect_as(ending, &upstream(address, Speaks::Auto));
+        client.send(ASK).await;
+        client.until("\r\n\r\n").await;
+        site.clock.0.store(now + 101, Ordering::SeqCst);
+        if stays {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            client.send("still here").await;
+            client.until("still here").await;
+        } else {
+            assert_eq!(client.rest().await, "");
+            assert_eq!(site.refused("svid_expired"), 1);
+        }
+    }
 }
 
 #[tokio::test]

@@ -129,7 +129,10 @@ async fn bytes_after_an_answer_are_nobodys_next_answer() {
 #[tokio::test]
 async fn no_more_requests_than_allowed_are_under_way_to_one_upstream() {
     let (address, connections) = scripted(b"", false).await;
-    let site = Site::new("limits: {http: {upstream_requests: 2}}\n", ALLOW_ALL);
+    let site = Site::new(
+        "limits: {http: {upstream_requests: 2, upstream_requests_per_source: 2}}\n",
+        ALLOW_ALL,
+    );
     let upstream = upstream(address, Speaks::Http1);
     let mut held = Vec::new();
     for _ in 0..2 {
