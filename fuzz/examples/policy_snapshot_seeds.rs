@@ -8,7 +8,9 @@ use prost::Message as _;
 use signet_policy::document::Content;
 use signet_policy::read_text_as_json;
 use signet_proto::policy::{faulty_object, sound_object};
-use signet_proto::wire::signet::policy::v1::{Mesh, PolicySnapshot};
+use signet_proto::wire::signet::policy::v1::{
+    IssuerKeys, KeyAddress, Mesh, PolicySnapshot, Port, PortProtocol, key_address,
+};
 
 const POLICIES: &str = "\
 ---
@@ -42,8 +44,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         }),
         objects: Vec::new(),
         faulty: Vec::new(),
+        keys: Vec::new(),
+        ports: Vec::new(),
     };
     let mut full = empty.clone();
+    full.keys.push(IssuerKeys {
+        address: Some(KeyAddress {
+            place: Some(key_address::Place::Issuer("https://login.example.com".to_owned())),
+        }),
+        jwks: br#"{"keys":[]}"#.to_vec().into(),
+    });
+    full.ports.push(Port {
+        port: 8080,
+        protocol: PortProtocol::Http2.into(),
+        origin: "Service shop/cart".to_owned(),
+        disputed: true,
+    });
     for (reading, json) in read_text_as_json("seed", POLICIES) {
         match reading.content {
             Content::Faulty(faulty) => {

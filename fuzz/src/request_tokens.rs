@@ -14,7 +14,7 @@ use signet_policy::principal::LocalDomains;
 use signet_policy::scope::Role;
 use signet_policy::tokens::TokenRules;
 use signet_policy::{Mesh, PolicySet, Workload, read_text};
-use signet_proxy::jwt::{IssuerKeys, KeySets, TokenMetrics, TokenRefused, Tokens};
+use signet_proxy::jwt::{Given, IssuerKeys, KeySets, TokenMetrics, TokenRefused, Tokens};
 use signet_runtime::Clock;
 
 use crate::FIXTURE_TIME;
@@ -59,13 +59,8 @@ static RULES: LazyLock<TokenRules> = LazyLock::new(|| {
     set.in_force(&workload, &mesh).tokens
 });
 
-static SETS: LazyLock<KeySets> = LazyLock::new(|| {
-    KeySets::new(&RULES, |_, address| IssuerKeys::Given {
-        address,
-        keys: None,
-        missed: None,
-    })
-});
+static SETS: LazyLock<KeySets> =
+    LazyLock::new(|| KeySets::new(&RULES, |_, _| IssuerKeys::Given(Given::fixed(None))));
 
 /// A request in lines: its target, then headers.
 fn request(text: &str) -> Option<Parts> {

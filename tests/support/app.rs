@@ -42,6 +42,15 @@ impl App {
         Self { address, seen }
     }
 
+    /// How many requests had this header.
+    #[must_use]
+    pub fn heard(&self, name: &str) -> usize {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = format!("{name}: ");
+        let has = |text: &&String| text.lines().any(|line| line.starts_with(&prefix));
+        seen.iter().filter(has).count()
+    }
+
     /// The value of this header in the last request.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<String> {

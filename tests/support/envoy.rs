@@ -2,6 +2,7 @@
 //! of it.
 
 pub mod bootstrap;
+pub mod parts;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

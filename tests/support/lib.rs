@@ -11,6 +11,7 @@
 //! | [`app`] | an application that speaks HTTP |
 //! | [`nodes`] | node agents, and what they ask for |
 //! | [`node`], [`guest`] | a node with an agent that attests pods, and processes in these pods |
+//! | [`pods`] | networks as pods have them |
 //! | [`follower`], [`churn`] | a workload that notes what it must never be told, and pods that come and go |
 //! | [`spiffe`], [`workload`] | workloads on SPIFFE libraries that others wrote, an agent that attests them, and a client without manners |
 //! | [`trust`] | what a CA says is trusted, and tokens from it |
@@ -52,6 +53,7 @@ pub mod nodes;
 pub mod openssl;
 pub mod peers;
 pub mod plugged;
+pub mod pods;
 pub mod process;
 pub mod proxy;
 pub mod sds;

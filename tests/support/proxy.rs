@@ -24,15 +24,17 @@ pub struct ProxySetup {
 
 impl ProxySetup {
     /// A proxy on the agent at this socket, for a workload of `namespace` with the label `app: <app>`. Its policies are
-    /// files, of which there are none yet.
+    /// files, of which there is an empty one, which says that there are none.
     #[must_use]
     pub fn new(agent: &Path, namespace: &str, app: &str) -> Self {
         let dir = Dir::new();
         let policies = dir.sub("policies");
+        dir.write(Path::new("policies").join("none.yaml"), "");
         let config = json!({
             "agent_socket": agent,
             "policies": {"directory": policies, "namespace": namespace, "labels": {"app": app}},
             "admin_listen": "127.0.0.1:0",
+            "admin_socket": dir.join("admin/admin.sock"),
             "metrics_listen": "127.0.0.1:0",
             "log_filter": "info,signet_proxy=debug",
         });
@@ -250,6 +252,12 @@ impl Proxy {
     #[must_use]
     pub fn outbound(&self, number: usize) -> String {
         self.address("outbound", number)
+    }
+
+    /// Its admin socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> String {
+        self.setup.dir.join("admin/admin.sock").display().to_string()
     }
 
     /// A page of its admin address, as JSON.

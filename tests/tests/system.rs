@@ -24,6 +24,7 @@ mod system {
     mod ca_tokens;
     mod cli;
     mod dev;
+    mod dev_proxies;
     mod envoy;
     mod federation;
     mod house;
@@ -34,13 +35,16 @@ mod system {
     mod node_faults;
     mod policy_envoy;
     mod policy_source;
+    mod proxy_ask;
     mod proxy_capture;
     mod proxy_cli;
+    mod proxy_h2;
     mod proxy_http;
     mod proxy_jwt;
     mod proxy_life;
     mod proxy_load;
     mod proxy_policies;
+    mod proxy_protocol;
     mod proxy_tls;
     mod spiffe_clients;
     mod workload_api;

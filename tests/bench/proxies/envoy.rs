@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use signet_tests::envoy::parts::{self, Speaks, cluster, typed};
 use signet_tests::envoy::{Envoy, EnvoySetup};
 
 use super::{BACKEND, FRONTEND, PATH, Pair, RULES, World};
-
-const TYPES: &str = "type.googleapis.com/envoy.extensions";
 
 /// Two Envoys.
 pub(crate) struct Envoys {
@@ -20,12 +19,7 @@ impl Envoys {
         let back = EnvoySetup::new(program, "back", world.backend.socket()).under(world.under);
         let tls = back.server_tls(Some(FRONTEND));
         let back = back
-            .raw_cluster(cluster(
-                "app",
-                &world.app,
-                None,
-                &json!({"http_protocol_options": {}}),
-            ))
+            .raw_cluster(cluster("app", &world.app, None, Speaks::Http1, json!({})))
             .raw_listener(http("in-http", "app", Some(&tls), Some(rbac_http())))
             .raw_listener(tcp("in-tcp", "app", Some(&tls), Some(rbac_tcp())))
             .start()
@@ -33,12 +27,11 @@ impl Envoys {
         let (inbound, inbound_tcp) = (back.listener("in-http").await, back.listener("in-tcp").await);
         let front = EnvoySetup::new(program, "front", world.frontend.socket()).under(world.under);
         let tls = front.client_tls(Some(BACKEND));
-        let one = json!({"http_protocol_options": {}});
-        let two = json!({"http2_protocol_options": {}});
+        let to = |name, address, speaks| cluster(name, address, Some(&tls), speaks, json!({}));
         let front = front
-            .raw_cluster(cluster("to-http1", &inbound, Some(&tls), &one))
-            .raw_cluster(cluster("to-http2", &inbound, Some(&tls), &two))
-            .raw_cluster(cluster("to-tcp", &inbound_tcp, Some(&tls), &one))
+            .raw_cluster(to("to-http1", &inbound, Speaks::Http1))
+            .raw_cluster(to("to-http2", &inbound, Speaks::Http2))
+            .raw_cluster(to("to-tcp", &inbound_tcp, Speaks::Http1))
             .raw_listener(http("http1", "to-http1", None, None))
             .raw_listener(http("http2", "to-http2", None, None))
             .raw_listener(tcp("tcp", "to-tcp", None, None))
@@ -59,66 +52,19 @@ impl Envoys {
 }
 
 fn http(name: &str, cluster: &str, tls: Option<&Value>, policy: Option<Value>) -> Value {
-    let router = json!({"name": "router", "typed_config": {"@type": format!("{TYPES}.filters.http.router.v3.Router")}});
-    let filters: Vec<Value> = policy.into_iter().chain([router]).collect();
-    let mut manager = json!({
-        "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": name,
-        "codec_type": "AUTO",
-        "normalize_path": true,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-            {"match": {"prefix": "/"}, "route": {"cluster": cluster}},
-        ]}]},
-        "http_filters": filters,
-    });
+    let mut more = json!({"normalize_path": true});
     if tls.is_some() {
-        manager["forward_client_cert_details"] = "SANITIZE_SET".into();
-        manager["set_current_client_cert_details"] = json!({"uri": true});
+        more["forward_client_cert_details"] = "SANITIZE_SET".into();
+        more["set_current_client_cert_details"] = json!({"uri": true});
     }
-    listener(name, &json!({"name": "http", "typed_config": manager}), None, tls)
+    let filters = policy.into_iter().collect();
+    let http = parts::http(name, &parts::to_cluster(cluster), filters, more);
+    parts::listener(name, &[http], tls)
 }
 
 fn tcp(name: &str, cluster: &str, tls: Option<&Value>, policy: Option<Value>) -> Value {
-    let proxy = json!({"name": "tcp", "typed_config": {
-        "@type": format!("{TYPES}.filters.network.tcp_proxy.v3.TcpProxy"),
-        "stat_prefix": name,
-        "cluster": cluster,
-    }});
-    listener(name, &proxy, policy, tls)
-}
-
-fn listener(name: &str, last: &Value, first: Option<Value>, tls: Option<&Value>) -> Value {
-    let filters: Vec<Value> = first.into_iter().chain([last.clone()]).collect();
-    let mut chain = json!({"filters": filters});
-    if let Some(tls) = tls {
-        chain["transport_socket"] = tls.clone();
-    }
-    json!({
-        "name": name,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-        "filter_chains": [chain],
-    })
-}
-
-fn cluster(name: &str, endpoint: &str, tls: Option<&Value>, protocol: &Value) -> Value {
-    let (host, port) = endpoint.rsplit_once(':').expect("host:port");
-    let port: u16 = port.parse().expect("a port");
-    let mut cluster = json!({
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "5s",
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": format!("{TYPES}.upstreams.http.v3.HttpProtocolOptions"),
-            "explicit_http_config": protocol,
-        }},
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}},
-        ]}]},
-    });
-    if let Some(tls) = tls {
-        cluster["transport_socket"] = tls.clone();
-    }
-    cluster
+    let filters: Vec<Value> = policy.into_iter().chain([parts::tcp(name, cluster)]).collect();
+    parts::listener(name, &filters, tls)
 }
 
 /// Nine rules that allow something else, and one that allows this.
@@ -142,10 +88,8 @@ fn rbac_http() -> Value {
         "principals": [authenticated(FRONTEND)],
     });
     policies.insert("this".into(), this);
-    json!({"name": "rbac", "typed_config": {
-        "@type": format!("{TYPES}.filters.http.rbac.v3.RBAC"),
-        "rules": {"action": "ALLOW", "policies": policies},
-    }})
+    let rules = json!({"rules": {"action": "ALLOW", "policies": policies}});
+    typed("rbac", "filters.http.rbac.v3.RBAC", rules)
 }
 
 fn rbac_tcp() -> Value {
@@ -162,11 +106,8 @@ fn rbac_tcp() -> Value {
         "this".into(),
         json!({"permissions": [{"any": true}], "principals": [authenticated(FRONTEND)]}),
     );
-    json!({"name": "rbac", "typed_config": {
-        "@type": format!("{TYPES}.filters.network.rbac.v3.RBAC"),
-        "stat_prefix": "rbac",
-        "rules": {"action": "ALLOW", "policies": policies},
-    }})
+    let rules = json!({"stat_prefix": "rbac", "rules": {"action": "ALLOW", "policies": policies}});
+    typed("rbac", "filters.network.rbac.v3.RBAC", rules)
 }
 
 fn authenticated(id: &str) -> Value {

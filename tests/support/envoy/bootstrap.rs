@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-const TYPES: &str = "type.googleapis.com/envoy.extensions";
+use super::parts::{self, Speaks, typed};
 
 /// Which of the two protocols it asks for secrets with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +35,12 @@ impl Default for Names {
 
 /// The whole document.
 pub(super) fn document(id: &str, agent: &Path, listeners: &[Value], clusters: &[Value]) -> Value {
+    let place = json!({"pipe": {"path": agent}});
     let mut clusters = clusters.to_vec();
-    clusters.push(json!({
-        "name": "agent",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": protocol(&json!({"http2_protocol_options": {}}), None),
-        "load_assignment": {"cluster_name": "agent", "endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": {"pipe": {"path": agent}}}},
-        ]}]},
-    }));
+    clusters.push(parts::at("agent", &place, Speaks::Http2, json!({})));
     json!({
         "node": {"id": id, "cluster": "signet-tests"},
-        "admin": {"address": address("127.0.0.1:0")},
+        "admin": {"address": parts::address("127.0.0.1:0")},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     })
 }
@@ -55,16 +48,14 @@ pub(super) fn document(id: &str, agent: &Path, listeners: &[Value], clusters: &[
 /// TLS of a listener: a client certificate is required.
 pub(super) fn downstream_tls(subscription: Subscription, names: &Names, peer: Option<&str>) -> Value {
     let mut context = tls_context(subscription, names, peer);
-    context["@type"] = format!("{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext").into();
     context["require_client_certificate"] = true.into();
-    json!({"name": "tls", "typed_config": context})
+    typed("tls", "transport_sockets.tls.v3.DownstreamTlsContext", context)
 }
 
 /// TLS towards a server.
 pub(super) fn upstream_tls(subscription: Subscription, names: &Names, peer: Option<&str>) -> Value {
-    let mut context = tls_context(subscription, names, peer);
-    context["@type"] = format!("{TYPES}.transport_sockets.tls.v3.UpstreamTlsContext").into();
-    json!({"name": "tls", "typed_config": context})
+    let context = tls_context(subscription, names, peer);
+    typed("tls", "transport_sockets.tls.v3.UpstreamTlsContext", context)
 }
 
 fn tls_context(subscription: Subscription, names: &Names, peer: Option<&str>) -> Value {
@@ -110,30 +101,14 @@ pub(super) fn answering_listener(name: &str, tls: &Value) -> Value {
             header("x-peer-serial", "%DOWNSTREAM_PEER_SERIAL%"),
         ],
     });
-    listener(name, &routes, Some(tls))
+    let http = parts::http(name, &routes, Vec::new(), json!({}));
+    parts::listener(name, &[http], Some(tls))
 }
 
 /// A plain listener that forwards everything to a cluster.
 pub(super) fn forwarding_listener(name: &str, cluster: &str) -> Value {
-    let routes = json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{
-        "match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "10s"},
-    }]}]});
-    listener(name, &routes, None)
-}
-
-fn listener(name: &str, routes: &Value, tls: Option<&Value>) -> Value {
-    let manager = json!({
-        "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": name,
-        "codec_type": "AUTO",
-        "route_config": routes,
-        "http_filters": [{"name": "router", "typed_config": {"@type": format!("{TYPES}.filters.http.router.v3.Router")}}],
-    });
-    let mut chain = json!({"filters": [{"name": "http", "typed_config": manager}]});
-    if let Some(tls) = tls {
-        chain["transport_socket"] = tls.clone();
-    }
-    json!({"name": name, "address": address("127.0.0.1:0"), "filter_chains": [chain]})
+    let http = parts::http(name, &parts::to_cluster(cluster), Vec::new(), json!({}));
+    parts::listener(name, &[http], None)
 }
 
 /// A cluster of one endpoint.
@@ -143,31 +118,9 @@ pub(super) fn cluster(
     tls: &Value,
     requests_per_connection: Option<u32>,
 ) -> Value {
-    json!({
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "5s",
-        "transport_socket": tls,
-        "typed_extension_protocol_options": protocol(&json!({"http_protocol_options": {}}), requests_per_connection),
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": address(endpoint)}},
-        ]}]},
-    })
-}
-
-fn protocol(explicit: &Value, requests_per_connection: Option<u32>) -> Value {
-    let mut options = json!({
-        "@type": format!("{TYPES}.upstreams.http.v3.HttpProtocolOptions"),
-        "explicit_http_config": explicit,
-    });
-    if let Some(most) = requests_per_connection {
-        options["common_http_protocol_options"] = json!({"max_requests_per_connection": most});
-    }
-    json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options})
-}
-
-fn address(text: &str) -> Value {
-    let (host, port) = text.rsplit_once(':').expect("host:port");
-    let port: u16 = port.parse().expect("port");
-    json!({"socket_address": {"address": host, "port_value": port}})
+    let more = match requests_per_connection {
+        Some(most) => json!({"common_http_protocol_options": {"max_requests_per_connection": most}}),
+        None => json!({}),
+    };
+    parts::cluster(name, endpoint, Some(tls), Speaks::Http1, more)
 }

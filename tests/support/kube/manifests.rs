@@ -74,11 +74,12 @@ pub fn of(folder: &str) -> Vec<Manifest> {
 }
 
 /// The folders that hold a kustomization.
-pub const FOLDERS: [&str; 6] = [
+pub const FOLDERS: [&str; 7] = [
     "deploy/ca",
     "deploy/ca-federation",
     "deploy/agent-sidecar",
     "deploy/agent-node",
     "deploy/csi-example",
+    "deploy/proxy-sidecar",
     "deploy/crds",
 ];

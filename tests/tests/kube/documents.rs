@@ -140,7 +140,7 @@ fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
                 "attestor: kubernetes\nnode_name: n\npod_uid: u\nkubeconfig: /k\n",
                 "attestor: kubernetes\nnode_name: n\npolicies: {source: kubernetes}\n",
                 "attestor: unix\nworkloads: [{service_account: a/b, uid: 1}]\n\
-                 policies: {source: directory, directory: /d}\n",
+                 policies: {source: directory, directory: /d, jwt: {ca_file: /c}}\n",
             ],
         ),
         (
@@ -151,7 +151,10 @@ fn every_key_of_both_programs_is_documented_with_its_default_and_no_other() {
                  workload: {name: w, namespace: n, service: s, app: a, version: v, cluster: c}\n",
                 "policies: agent\ncapture: {inbound: '[::1]:1', outbound: '[::1]:2', http_ports: [80], \
                  terminate_ports: [81]}\n",
-                "policies: agent\njwt: {ca_file: /c}\nlimits: {http: {total: 1m, body_bytes: 1}}\n",
+                "policies: agent\nprobes: {checks: [{path: /a, tcp: {port: 1}}]}\n",
+                "policies: agent\nadmin_socket: /a/admin.sock\n",
+                "policies: {directory: /p, namespace: a}\njwt: {ca_file: /c}\n",
+                "policies: agent\nlimits: {http: {total: 1m, body_bytes: 1}}\n",
             ],
         ),
     ];

@@ -84,10 +84,15 @@ fn every_image_starts_from_nothing_and_holds_the_command_line_tool() {
         })
         .collect();
     let images: Vec<_> = stages.iter().filter(|stage| stage[0].1[0] == "scratch").collect();
+    let others: Vec<&str> = stages
+        .iter()
+        .filter(|stage| stage[0].1[0] != "scratch")
+        .map(|stage| &*stage[0].1[2])
+        .collect();
     assert_eq!(
-        stages.len() - images.len(),
-        1,
-        "one stage builds, the others are images"
+        others,
+        ["build", "roots", "redirect"],
+        "one builds, one brings the CAs of the web, one needs programs of others"
     );
     for image in images {
         let name = &image[0].1[2];
@@ -119,7 +124,33 @@ fn every_image_starts_from_nothing_and_holds_the_command_line_tool() {
                 "{name} holds {program}"
             );
         }
+        assert!(
+            copied.contains(&&"/etc/ssl/certs/ca-certificates.crt".to_owned()),
+            "{name} can verify servers of the web"
+        );
     }
+}
+
+#[test]
+fn the_image_for_redirect_rules_has_iptables_and_the_program_that_writes_them() {
+    let all = instructions();
+    let (_, image) = all.split_at(
+        all.iter()
+            .position(|(instruction, words)| instruction == "FROM" && words.last().unwrap() == "redirect")
+            .unwrap(),
+    );
+    let line = |wanted: &str| {
+        let found = image.iter().find(|(instruction, _)| instruction == wanted);
+        found.map(|(_, words)| words.join(" ")).unwrap_or_default()
+    };
+    assert!(line("RUN").contains("apt-get install --yes --no-install-recommends iptables"));
+    assert_eq!(
+        line("COPY"),
+        "--from=build /src/target/release/signet-proxy /usr/local/bin/"
+    );
+    assert_eq!(line("ENTRYPOINT"), "[\"/usr/local/bin/signet-proxy\"]");
+    // A capability is in effect for user 0 only.
+    assert_eq!(line("USER"), "0:0");
 }
 
 #[test]

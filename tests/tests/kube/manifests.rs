@@ -92,6 +92,12 @@ fn the_deployed_configurations_pass_check_config() {
             "signet-agent",
         ),
         ("deploy/agent-node", "signet-agent", "agent.yaml", "signet-agent"),
+        (
+            "deploy/proxy-sidecar",
+            "signet-proxy",
+            "proxy.yaml",
+            "signet-proxy",
+        ),
     ] {
         let dir = Dir::new();
         let file = dir.write(key, config_map(folder, map)["data"][key].as_str().unwrap());
@@ -297,6 +303,9 @@ const UNRESTRICTED: [(&str, &str); 2] = [
     ),
 ];
 
+/// The one container of a pod that may change its network, and as root, since a capability is in effect for no other.
+const REDIRECTS: &str = "signet-proxy-example/backend/signet-redirect";
+
 #[test]
 fn every_pod_keeps_the_restricted_profile_but_those_that_cannot() {
     let pods: Vec<Manifest> = FOLDERS.into_iter().flat_map(of).filter(is_pod).collect();
@@ -326,7 +335,12 @@ fn every_pod_keeps_the_restricted_profile_but_those_that_cannot() {
         if UNRESTRICTED.iter().any(|(unrestricted, _)| *unrestricted == name) {
             continue;
         }
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        let not_root = |context: &Value| context["runAsNonRoot"] == true;
+        let each_says = containers(pod).iter().all(|container| {
+            let exempt = format!("{name}/{}", container["name"].as_str().unwrap()) == REDIRECTS;
+            exempt || not_root(&container["securityContext"])
+        });
+        assert!(not_root(&pod["securityContext"]) || each_says, "{name}");
         assert_eq!(
             pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
             "{name}"
@@ -334,7 +348,14 @@ fn every_pod_keeps_the_restricted_profile_but_those_that_cannot() {
         for container in containers(pod) {
             let security = &container["securityContext"];
             assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
-            assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+            let inner = format!("{name}/{}", container["name"].as_str().unwrap());
+            let capabilities = if inner == REDIRECTS {
+                json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
+            } else {
+                assert_ne!(security["runAsUser"], 0, "{inner}");
+                json!({"drop": ["ALL"]})
+            };
+            assert_eq!(security["capabilities"], capabilities, "{inner}");
         }
         for host in ["hostPID", "hostNetwork", "hostIPC"] {
             assert!(pod[host].is_null(), "{name}: {host}");
@@ -344,7 +365,7 @@ fn every_pod_keeps_the_restricted_profile_but_those_that_cannot() {
             "{name}"
         );
     }
-    assert_eq!(pods.len(), 5, "the pods were found");
+    assert_eq!(pods.len(), 6, "the pods were found");
 }
 
 #[test]
@@ -399,6 +420,7 @@ fn the_node_agent_has_what_attestation_needs_and_nothing_else() {
     ];
     let only = json!([
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"]},
         {"apiGroups": ["security.istio.io"], "resources": policies, "verbs": ["list", "watch"]},
     ]);
     assert_eq!(printed["policies"]["source"], "kubernetes");
@@ -473,6 +495,100 @@ fn envoy_accepts_the_bootstrap_of_the_sidecar_example() {
         "{}",
         String::from_utf8_lossy(&checked.stderr)
     );
+}
+
+#[test]
+fn the_proxy_sidecar_is_what_its_redirect_rules_its_probes_and_its_image_say() {
+    let folder = "deploy/proxy-sidecar";
+    let map = config_map(folder, "signet-proxy");
+    let written = map["data"]["proxy.yaml"].as_str().unwrap();
+    let config = printed("signet-proxy", written);
+    let pod = deployment(folder).object["spec"]["template"].clone();
+    let all = containers(&pod["spec"]);
+    let named = |name: &str| all.iter().find(|container| container["name"] == name).unwrap();
+    let (redirect, proxy, app) = (named("signet-redirect"), named("signet-proxy"), named("backend"));
+    // The rules come first and end; the proxy stays; the application is last.
+    let order: Vec<&Value> = all.iter().map(|container| &container["name"]).collect();
+    assert_eq!(order, ["signet-redirect", "signet-proxy", "backend"]);
+    assert!(redirect["restartPolicy"].is_null());
+    assert_eq!(proxy["restartPolicy"], "Always");
+    // They are made from the very configuration that the proxy reads, and let its user go, and nobody else's.
+    let dir = Dir::new();
+    let file = dir.write("proxy.yaml", written);
+    let args: Vec<String> = serde_json::from_value(redirect["args"].clone()).unwrap();
+    assert_eq!(
+        args[2],
+        format!("--config={}/proxy.yaml", mounted(redirect, "proxy-config"))
+    );
+    let mut command = Command::new(program("signet-proxy"));
+    command
+        .args(["redirect", "print", "--config"])
+        .arg(file)
+        .args(&args[3..]);
+    let rules = command.output().unwrap();
+    assert!(
+        rules.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rules.stderr)
+    );
+    let rules = String::from_utf8(rules.stdout).unwrap();
+    let user = &proxy["securityContext"]["runAsUser"];
+    assert!(
+        rules.contains(&format!("--uid-owner {user} -j RETURN")),
+        "{rules}"
+    );
+    assert!(
+        rules.matches("--uid-owner").count() == 2,
+        "one user, in both families: {rules}"
+    );
+    assert!(
+        all.iter()
+            .filter(|one| one["securityContext"]["runAsUser"] == *user)
+            .count()
+            == 1
+    );
+    for (key, expected) in [("inbound", "15006"), ("outbound", "15001")] {
+        assert!(config["capture"][key].as_str().unwrap().ends_with(expected));
+        assert!(
+            rules.contains(&format!("-j REDIRECT --to-ports {expected}")),
+            "{rules}"
+        );
+    }
+    // Kubelet reaches directly what it asks; the application's own port is not among it.
+    let port = |address: &Value| address.as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    let (health, metrics) = (port(&config["probes"]["listen"]), port(&config["metrics_listen"]));
+    let ports: Vec<String> = list(proxy, "ports")
+        .iter()
+        .map(|port| port["containerPort"].to_string())
+        .collect();
+    assert_eq!(ports, [&health[..], &metrics[..]]);
+    for port in [&health, &metrics] {
+        assert!(rules.contains(&format!("--dport {port} -j RETURN")), "{rules}");
+    }
+    assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], metrics);
+    let served = app["ports"][0]["containerPort"].to_string();
+    assert!(!rules.contains(&format!("--dport {served} ")), "{rules}");
+    let checks = list(&config["probes"], "checks");
+    for probe in ["livenessProbe", "readinessProbe"] {
+        let asked = &app[probe]["httpGet"];
+        assert_eq!(asked["port"].to_string(), health, "{probe}");
+        let check = checks
+            .iter()
+            .find(|check| check["path"] == asked["path"])
+            .unwrap();
+        assert_eq!(check["http"]["port"].to_string(), served, "{probe}");
+        let timeout: signet_runtime::config::HumanDuration =
+            check["timeout"].as_str().unwrap().parse().unwrap();
+        assert!(
+            timeout.0.as_secs() < app[probe]["timeoutSeconds"].as_u64().unwrap(),
+            "{probe}"
+        );
+    }
+    // The socket is where the proxy looks for it, and the drain fits into the pod's end.
+    let socket = format!("{}/agent.sock", mounted(proxy, "workload-socket"));
+    assert_eq!(config["agent_socket"], socket);
+    let drain: signet_runtime::config::HumanDuration = config["drain"].as_str().unwrap().parse().unwrap();
+    assert!(drain.0.as_secs() + 5 <= pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap());
 }
 
 fn is_pod(manifest: &Manifest) -> bool {

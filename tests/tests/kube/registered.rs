@@ -1,7 +1,9 @@
 //! The metrics both binaries register, read from their sources: a scrape shows a labelled one only
 //! once it has counted.
 
-use signet_tests::kube::manifests::text;
+use std::path::PathBuf;
+
+use signet_tests::kube::manifests::{repository, text};
 
 /// What kind of samples a metric has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Metric {
 }
 
 /// The files that register, the prefix of what they do, and the struct that holds it.
-const SOURCES: [(&str, &str, &str); 10] = [
+const SOURCES: [(&str, &str, &str); 11] = [
     ("ca-server/src/metrics.rs", "signet_ca", "Metrics"),
     ("ca-server/src/metrics/pods.rs", "signet_ca", "PodMetrics"),
     ("ca-server/src/metrics/trust.rs", "signet_ca", "TrustMetrics"),
@@ -52,6 +54,7 @@ const SOURCES: [(&str, &str, &str); 10] = [
     ("proxy/src/metrics/tcp.rs", "", "TcpMetrics"),
     ("proxy/src/policy_source/metrics.rs", "", "PolicyMetrics"),
     ("proxy/src/http/metrics.rs", "", "HttpMetrics"),
+    ("proxy/src/probes.rs", "", "ProbeMetrics"),
     ("proxy/src/jwt.rs", "", "TokenMetrics"),
     ("proxy/src/ext_authz.rs", "", "AskMetrics"),
 ];
@@ -64,7 +67,10 @@ pub(crate) fn metrics() -> Vec<Metric> {
 
 /// The metrics one file registers: by a call each, or as rows `("name", "help", &m.field)` of a table.
 fn of(file: &str, prefix: &str, holder: &str) -> Vec<Metric> {
-    let source = text(file);
+    // Where they are many, the names have a file of their own below.
+    let below = PathBuf::from(file).with_extension("").join("register.rs");
+    let below = std::fs::read_to_string(repository().join(below)).unwrap_or_default();
+    let source = text(file) + &below;
     let calls = source.split(".register(").skip(1).filter_map(|call| {
         let name = call.trim_start().strip_prefix('"')?.split('"').next()?;
         let field = call.split(".clone()").next()?.rsplit('.').next()?;

@@ -16,6 +16,7 @@ use signet_tests::app::App;
 use signet_tests::ca::Ca;
 use signet_tests::cluster::Cluster;
 use signet_tests::envoy::EnvoySetup;
+use signet_tests::envoy::parts::{self, Speaks};
 use signet_tests::http::get;
 use signet_tests::mesh::{BACKEND, FRONTEND, LISTENER, short_lived_ca};
 use signet_tests::peers;
@@ -218,26 +219,20 @@ async fn the_client_certificate_is_forwarded_exactly_as_envoy_forwards_it() {
     let pair = Pair::start("http").await;
     let setup = EnvoySetup::new(&envoy, "sidecar", pair.world.backend.socket());
     let tls = setup.server_tls(None);
-    let (host, port) = pair.app.address.rsplit_once(':').unwrap();
+    let more = json!({
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"uri": true},
+    });
+    let http = parts::http("in", &parts::to_cluster("app"), Vec::new(), more);
     let sidecar = setup
-        .raw_cluster(json!({
-            "name": "app", "type": "STATIC",
-            "load_assignment": {"cluster_name": "app", "endpoints": [{"lb_endpoints": [{"endpoint": {
-                "address": {"socket_address": {"address": host, "port_value": port.parse::<u16>().unwrap()}}}}]}]}
-        }))
-        .raw_listener(json!({
-            "name": "forwarding",
-            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-            "filter_chains": [{"transport_socket": tls, "filters": [{"name": "http", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                "stat_prefix": "in", "forward_client_cert_details": "SANITIZE_SET",
-                "set_current_client_cert_details": {"uri": true},
-                "http_filters": [{"name": "router", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
-                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                    {"match": {"prefix": "/"}, "route": {"cluster": "app"}}]}]}
-            }}]}]
-        }))
+        .raw_cluster(parts::cluster(
+            "app",
+            &pair.app.address,
+            None,
+            Speaks::Http1,
+            json!({}),
+        ))
+        .raw_listener(parts::listener("forwarding", &[http], Some(&tls)))
         .start()
         .await;
     let mut told = Vec::new();

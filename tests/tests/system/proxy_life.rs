@@ -4,9 +4,11 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::json;
+use signet_tests::ca::CaSetup;
 use signet_tests::cluster::Cluster;
 use signet_tests::echo::{Echo, ended, says};
 use signet_tests::mesh::{BACKEND, FRONTEND, short_lived_ca};
+use signet_tests::plugged::{Files, KeyForm, Kind, TestCa};
 use signet_tests::process::Signal;
 use signet_tests::proxy::Proxy;
 use signet_tests::wait::{SOON, until};
@@ -264,4 +266,51 @@ async fn at_the_end_open_connections_may_finish_and_new_ones_are_not_taken() {
         records.iter().any(|record| record["reason"] == "ok"),
         "{records:?}"
     );
+}
+
+/// A CA that operators bring, whose root is replaced step by step while connections are open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_root_ends_what_is_open() {
+    let cluster = Cluster::start();
+    let setup = CaSetup::new(&cluster);
+    let files = Files::at(setup.dir().join("cacerts"));
+    let (old, new) = (TestCa::root("Old", Kind::P256), TestCa::root("New", Kind::P256));
+    files.istio(&old, KeyForm::Pkcs8, &[], &[&old]);
+    let ca = setup
+        .set("plugged_in_ca", files.path().display().to_string())
+        .start()
+        .await;
+    let world = World::on(cluster, ca, "1h").await;
+    let app = Echo::start().await;
+    let pair = Pair::start(&world, &app).await;
+    let mut open = pair.connect().await;
+    says(&mut open, "before").await.unwrap();
+    let svid = world.svid("web", "frontend").await;
+    let mut direct = connect(&pair.backend.inbound(0), Some(&svid), &["istio"])
+        .await
+        .unwrap();
+    says(&mut direct, "before").await.unwrap();
+
+    files.istio(&old, KeyForm::Pkcs8, &[], &[&old, &new]);
+    until("both roots", SOON, async || {
+        world.ca.bundle().await.roots().len() == 2
+    })
+    .await;
+    says(&mut open, "with both").await.unwrap();
+    let issuing = async || world.ca.admin().get("/v1/authorities").await["issuing"].take();
+    let before = issuing().await;
+    files.istio(&new, KeyForm::Pkcs8, &[], &[&old, &new]);
+    until("the new CA", SOON, async || issuing().await != before).await;
+    says(&mut open, "with the new CA").await.unwrap();
+    files.istio(&new, KeyForm::Pkcs8, &[], &[&new]);
+    ended(&mut open).await.unwrap_err();
+    ended(&mut direct).await.unwrap_err();
+    // Of the pair whichever side learns of it first ends it; of the other one there is no other side to do so.
+    let record = pair
+        .backend
+        .record("the end", |record| record["reason"] == "trust_withdrawn")
+        .await;
+    assert_eq!(record["peer"], FRONTEND);
+    let detail = record["detail"].as_str().unwrap();
+    assert!(detail.contains("no authority in the bundle"), "{detail}");
 }

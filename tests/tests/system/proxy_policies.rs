@@ -235,15 +235,14 @@ async fn strict_ends_the_plaintext_connections_that_are_open() {
     assert!(room[..read].starts_with(b"HTTP/1.1 200"), "PERMISSIVE takes it");
     let strict = peer("default", "data", "{mtls: {mode: STRICT}}");
     backend.proxy.apply("strict.yaml", &strict).await;
-    open.write_all(request).await.unwrap();
+    // Closed at once, with or without the request.
+    let _ = open.write_all(request).await;
     let mut rest = Vec::new();
-    // Closed after its answer, by whichever means.
     let _ = open.read_to_end(&mut rest).await;
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
-    let refused = backend
+    backend
         .proxy
-        .record("the refusal", |record| record["status"] == 403)
+        .record("the end", |record| record["reason"] == "tls_plaintext_refused")
         .await;
-    assert_eq!(refused["reason"], "tls_plaintext_refused", "{refused}");
 }

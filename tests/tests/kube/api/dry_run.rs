@@ -15,12 +15,11 @@ const DISRUPTION: u32 = 27;
 const SIDECAR: u32 = 29;
 
 fn needs(manifest: &Manifest) -> Option<u32> {
-    let sidecar = manifest
-        .object
-        .pointer("/spec/template/spec/initContainers/0/restartPolicy");
+    let first = manifest.object.pointer("/spec/template/spec/initContainers");
+    let mut first = first.and_then(Value::as_array).into_iter().flatten();
     match manifest.kind() {
         "PodDisruptionBudget" => Some(DISRUPTION),
-        "Deployment" if sidecar.is_some() => Some(SIDECAR),
+        "Deployment" if first.any(|container| !container["restartPolicy"].is_null()) => Some(SIDECAR),
         _ => None,
     }
 }
@@ -61,7 +60,7 @@ async fn the_api_server_accepts_the_disruption_budget() {
 }
 
 #[tokio::test]
-async fn the_api_server_accepts_the_sidecar() {
+async fn the_api_server_accepts_the_sidecars() {
     accepted(Some(SIDECAR)).await;
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use signet_agent::metrics::Metrics;
+use signet_agent::policy::issuers::KeyFetching;
 use signet_agent::policy::{self, Mesh, Policies, Settings, Source};
 use signet_policy::document::Content;
 use signet_policy::read_object;
@@ -55,6 +56,7 @@ impl Follower {
                 },
                 root_namespace: "istio-system".into(),
                 aliases: Vec::new(),
+                keys: KeyFetching::default(),
             },
         };
         let parts = policy::keeper::Parts {
@@ -75,12 +77,16 @@ impl Follower {
         policy::status::page(&self.policies)
     }
 
-    /// Waits until every kind is in this state.
+    /// Waits until every kind is in this state, and services are listed, which are always there.
     async fn all(&self, state: &str) {
         until(&format!("all kinds {state}"), 4 * SOON, async || {
             let page = self.page();
             let sources = page["sources"].as_object().unwrap();
-            sources.len() == 3 && sources.values().all(|source| source["state"] == state)
+            let as_expected = |(name, source): (&String, &Value)| {
+                let expected = if name == "Service" { "listed" } else { state };
+                source["state"] == expected
+            };
+            sources.len() == 4 && sources.iter().all(as_expected)
         })
         .await;
     }
@@ -216,13 +222,14 @@ async fn without_any_one_of_the_deployed_rights_the_kind_and_the_verb_are_named(
         ("authorizationpolicies", "AuthorizationPolicy"),
         ("peerauthentications", "PeerAuthentication"),
         ("requestauthentications", "RequestAuthentication"),
+        ("services", "Service"),
     ];
     for (resource, kind) in resources {
         for (verb, reason) in [("list", "list"), ("watch", "start")] {
             let follower = Follower::start(&server, &format!("without-{verb}-{resource}"), |rules| {
                 let rule = rules
                     .iter_mut()
-                    .find(|rule| rule["apiGroups"] == json!(["security.istio.io"]));
+                    .find(|rule| rule["resources"].as_array().unwrap().contains(&json!(resource)));
                 let rule = rule.unwrap();
                 let named = rule["resources"].as_array_mut().unwrap();
                 named.retain(|named| named != resource);
@@ -233,6 +240,7 @@ async fn without_any_one_of_the_deployed_rights_the_kind_and_the_verb_are_named(
                     .unwrap()
                     .retain(|granted| granted != verb);
                 rules.push(less);
+                rules.retain(|rule| rule["resources"] != json!([]));
             })
             .await;
             let cannot = format!("cannot {verb} resource \"{resource}\"");

@@ -96,9 +96,20 @@ fn known(place: &str, words: &[String]) {
             }
         }
         server @ ("signet-ca" | "signet-agent" | "signet-proxy") => {
-            let verb = words.get(1).copied().unwrap_or("run");
+            let rest = words.get(1..).unwrap_or_default();
+            let verbs: Vec<&str> = rest
+                .iter()
+                .copied()
+                .take_while(|word| !word.starts_with("--"))
+                .collect();
+            let verb = if verbs.is_empty() {
+                "run".to_owned()
+            } else {
+                verbs.join(" ")
+            };
             let help = Command::new(program(server))
-                .args([verb, "--help"])
+                .args(verb.split(' '))
+                .arg("--help")
                 .output()
                 .unwrap();
             let help = String::from_utf8(help.stdout).unwrap();
@@ -177,7 +188,7 @@ async fn the_commands_for_a_development_system_do_what_they_are_there_for() {
     let mut ran = 0;
     for line in lines()
         .into_iter()
-        .filter(|line| line.runs && line.words[0] == "signet" && line.words[1] != "dev")
+        .filter(|line| line.runs && line.words[0] == "signet" && !starts(&line.words))
     {
         let words = line.words[1..]
             .iter()
@@ -187,6 +198,14 @@ async fn the_commands_for_a_development_system_do_what_they_are_there_for() {
     }
     assert!(ran >= 8, "the marked blocks were found: {ran}");
     assert_eq!(dev.terminate().await, 0);
+}
+
+/// Whether it starts a system, rather than speak to the one that runs.
+fn starts(words: &[String]) -> bool {
+    words[1] == "dev"
+        && !words
+            .get(2)
+            .is_some_and(|verb| matches!(&**verb, "apply" | "delete"))
 }
 
 fn run(directory: &Path, place: &str, words: &[String]) {

@@ -1,10 +1,9 @@
 //! Policies as Envoy's RBAC: one filter that denies, one that allows, both set by route.
 
 use serde_json::{Map, Value, json};
+use signet_tests::envoy::parts::{self, of_type, typed};
 
 use super::generate::{Fields, Policy, Rule, Set};
-
-const TYPES: &str = "type.googleapis.com/envoy.extensions";
 
 /// A listener that answers 200 to what the set named in `x-set` lets pass.
 pub(super) fn listener(name: &str, sets: &[Set], tls: Option<&Value>) -> Value {
@@ -13,27 +12,16 @@ pub(super) fn listener(name: &str, sets: &[Set], tls: Option<&Value>) -> Value {
         .enumerate()
         .map(|(number, set)| route(number, set))
         .collect();
-    let filter = |name: &str| json!({"name": name, "typed_config": {"@type": format!("{TYPES}.filters.http.rbac.v3.RBAC")}});
-    let router = json!({"name": "router", "typed_config": {"@type": format!("{TYPES}.filters.http.router.v3.Router")}});
-    let manager = json!({
-        "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": name,
+    let filter = |name: &str| typed(name, "filters.http.rbac.v3.RBAC", json!({}));
+    let routes = json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]});
+    let more = json!({
         "codec_type": "HTTP1",
         // What Istio's BASE is.
         "normalize_path": true,
         "use_remote_address": true,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-        "http_filters": [filter("deny"), filter("allow"), router],
     });
-    let mut chain = json!({"filters": [{"name": "http", "typed_config": manager}]});
-    if let Some(tls) = tls {
-        chain["transport_socket"] = tls.clone();
-    }
-    json!({
-        "name": name,
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-        "filter_chains": [chain],
-    })
+    let http = parts::http(name, &routes, vec![filter("deny"), filter("allow")], more);
+    parts::listener(name, &[http], tls)
 }
 
 fn route(number: usize, set: &Set) -> Value {
@@ -47,7 +35,7 @@ fn route(number: usize, set: &Set) -> Value {
                 .collect();
             rbac = json!({"rules": {"action": action, "policies": named}});
         }
-        json!({"@type": format!("{TYPES}.filters.http.rbac.v3.RBACPerRoute"), "rbac": rbac})
+        of_type("filters.http.rbac.v3.RBACPerRoute", json!({"rbac": rbac}))
     };
     json!({
         "match": {"prefix": "/", "headers": [{"name": "x-set", "string_match": {"exact": number.to_string()}}]},
@@ -187,13 +175,11 @@ fn permission(field: &str, value: &str) -> Value {
         "methods" => header(":method", value, false),
         "hosts" => header(":authority", value, true),
         "request.headers[x-tier]" => header("x-tier", value, false),
-        _ if value.contains('{') => json!({"uri_template": {
-            "name": "envoy.path.match.uri_template.uri_template_matcher",
-            "typed_config": {
-                "@type": format!("{TYPES}.path.match.uri_template.v3.UriTemplateMatchConfig"),
-                "path_template": value.replace("{**}", "**").replace("{*}", "*"),
-            },
-        }}),
+        _ if value.contains('{') => json!({"uri_template": typed(
+            "envoy.path.match.uri_template.uri_template_matcher",
+            "path.match.uri_template.v3.UriTemplateMatchConfig",
+            json!({"path_template": value.replace("{**}", "**").replace("{*}", "*")}),
+        )}),
         _ => json!({"url_path": {"path": match string(value) {
             Text::Present => regex(".+"),
             Text::Prefix(text) => json!({"prefix": text}),
