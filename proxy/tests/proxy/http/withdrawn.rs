@@ -430,6 +430,14 @@ spec: {rules: [{from: [{source: {requestPrincipals: [i/alice]}}]}]}
         format!("GET {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n\r\n")
     }
 
+    /// One more request under way. What is under way is looked at all together: when this one has ended, so has that look.
+    async fn canary(site: &Site, talker: &Talker, path: &str, token: &str) -> Client {
+        let mut client = site.connect(&talker.upstream());
+        client.send(get(path, token)).await;
+        client.until("first\r\n").await;
+        client
+    }
+
     #[tokio::test]
     async fn a_long_answer_ends_with_its_token_and_the_leeway() {
         let (talker, issuer) = (Talker::start().await, Issuer::new());
@@ -438,15 +446,16 @@ spec: {rules: [{from: [{source: {requestPrincipals: [i/alice]}}]}]}
         let mut client = site.connect(&talker.upstream());
         client.send(get("/long", &issuer.token(now + 100))).await;
         client.until("first\r\n").await;
+        let mut sooner = canary(&site, &talker, "/sooner", &issuer.token(now + 10)).await;
         // Its leeway is a minute.
         site.clock.0.store(now + 150, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert_eq!(sooner.rest().await, "");
         talker.say("/long", "second").await;
         client.until("second\r\n").await;
         site.clock.0.store(now + 162, Ordering::SeqCst);
         assert_eq!(client.rest().await, "");
         client.task.await.unwrap();
-        assert_eq!(site.refused("token_withdrawn"), 1, "{}", site.metrics());
+        assert_eq!(site.refused("token_withdrawn"), 2, "{}", site.metrics());
     }
 
     #[tokio::test]
@@ -480,6 +489,13 @@ metadata: {name: later, namespace: b}
 spec: {jwtRules: [{issuer: i, jwksUri: 'https://i.test/keys'}]}
 ";
 
+    const DENY_PATH: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: b}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/PATH]}}]}]}
+";
+
     #[tokio::test]
     async fn while_keys_of_a_new_rule_are_on_their_way_it_goes_on_for_half_a_minute_and_no_longer() {
         let (talker, issuer) = (Talker::start().await, Issuer::new());
@@ -488,11 +504,17 @@ spec: {jwtRules: [{issuer: i, jwksUri: 'https://i.test/keys'}]}
         let mut client = site.connect(&talker.upstream());
         client.send(get("/long", &issuer.token(now + 1000))).await;
         client.until("first\r\n").await;
-        for (passed, more, word) in [(0, "", "second"), (20, STRICT, "third"), (29, "", "fourth")] {
+        let changes = [(0, "", "second"), (20, STRICT, "third"), (29, "", "fourth")];
+        let mut canaries = Vec::new();
+        for (.., word) in &changes {
+            canaries.push(canary(&site, &talker, &format!("/{word}"), &issuer.token(now + 1000)).await);
+        }
+        for ((passed, more, word), mut canary) in changes.into_iter().zip(canaries) {
             site.clock.0.store(now + passed, Ordering::SeqCst);
             // Another change of the rules begins no other half minute.
-            site.enforce(&format!("{NO_KEYS}{ONLY_ALICE}---{more}"));
-            tokio::time::sleep(Duration::from_millis(900)).await;
+            let deny = DENY_PATH.replace("PATH", word);
+            site.enforce(&format!("{NO_KEYS}{ONLY_ALICE}{deny}---{more}"));
+            assert_eq!(canary.rest().await, "");
             talker.say("/long", word).await;
             client.until(&format!("{word}\r\n")).await;
         }
