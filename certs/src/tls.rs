@@ -169,7 +169,7 @@ pub fn spiffe_client_config(
     time: Arc<dyn TimeProvider>,
 ) -> Result<ClientConfig, Error> {
     let tls12 = true;
-    client(identity, bundles, expected, Terms { alpn, tls12, time }, as_it_is)
+    client(identity, bundles, expected, Terms { alpn, tls12, time }, None)
 }
 
 /// A client configuration for workloads: the server's SVID must be `expected`, ours is presented.
@@ -182,25 +182,23 @@ pub fn mutual_client_config(
     expected: Expected,
     terms: Terms<'_>,
 ) -> Result<ClientConfig, Error> {
-    client(Some(identity), bundles, expected, terms, as_it_is)
+    client(Some(identity), bundles, expected, terms, None)
 }
 
-fn as_it_is(verifier: Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier> {
-    verifier
-}
-
+/// With `presented`, what the server shows is noted there.
 fn client(
     identity: Option<Arc<dyn IdentitySource>>,
     bundles: Arc<dyn BundleSource>,
     expected: Expected,
     terms: Terms<'_>,
-    wrapped: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
+    presented: Option<Presented>,
 ) -> Result<ClientConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Arc::new(SpiffeServerVerifier {
         bundles,
         expected,
+        presented,
         algorithms,
     });
     let protocols = terms.protocols();
@@ -208,7 +206,7 @@ fn client(
     let builder = ClientConfig::builder_with_details(provider, terms.time)
         .with_protocol_versions(versions)?
         .dangerous()
-        .with_custom_certificate_verifier(wrapped(verifier));
+        .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(Resolver(identity))),
         None => builder.with_no_client_auth(),
@@ -269,6 +267,7 @@ fn chain<'a>(leaf: &CertificateDer<'a>, rest: &[CertificateDer<'a>]) -> Vec<Cert
 struct SpiffeServerVerifier {
     bundles: Arc<dyn BundleSource>,
     expected: Expected,
+    presented: Option<Presented>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -287,14 +286,13 @@ impl ServerCertVerifier for SpiffeServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        verified(
-            &*self.bundles,
-            &chain(end_entity, intermediates),
-            Role::Server,
-            now,
-        )
-        .and_then(|id| self.expected.check(&id))
-        .map_err(refused)?;
+        let chain = chain(end_entity, intermediates);
+        if let Some(presented) = &self.presented {
+            presented.note(&chain);
+        }
+        verified(&*self.bundles, &chain, Role::Server, now)
+            .and_then(|id| self.expected.check(&id))
+            .map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }
 
