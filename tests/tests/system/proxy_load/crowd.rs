@@ -28,9 +28,9 @@ const SOURCES: u8 = 8;
 const HANDSHAKE: Duration = Duration::from_secs(12);
 /// How much later an end may come on a busy machine.
 const LATE: Duration = Duration::from_secs(8);
-/// How much more may be resident among a second crowd than among the first: a leak of 0.3 KiB for each of them is more.
-const LEAKED_MIB: f64 = 3.5;
-/// How much more may stay resident after both than there was before: a tenth of what they needed.
+/// How much more may stay resident after two crowds than there was before them: an eighth of what one needs, and less
+/// than a leak of 0.3 KiB for each of them. (What is resident among them says less: it varies by as much with the order
+/// in which the threads allocate.)
 const KEPT_MIB: f64 = 6.0;
 /// What they needed goes back within this: it is looked for every few seconds, and given back in a few rounds.
 const RETURNED: Duration = Duration::from_secs(60);
@@ -144,15 +144,13 @@ impl Stage {
         held
     }
 
-    /// All of them come, others are served beside them, and all are ended in time. Answers what was resident while all
-    /// were there.
-    async fn round(&self) -> f64 {
+    /// All of them come, others are served beside them, and all are ended in time.
+    async fn round(&self) {
         let began = Instant::now();
         let mut held = self.gather().await;
         let callers = Callers::start("x", 2, &self.door);
         callers.wait("requests beside the crowd", "200", 100).await;
         let served = began.elapsed();
-        let most = resident(self.proxy.process.pid());
         assert!(held.try_join_next().is_none(), "one had left after {served:?}");
         let mut ended = 0;
         while let Some(one) = held.join_next().await {
@@ -166,7 +164,6 @@ impl Stage {
         assert_eq!(ended, self.crowd);
         assert_eq!(said(&callers.stop().await), ["200".to_owned()].into());
         self.quiet().await;
-        most
     }
 
     async fn stalled(&self) -> f64 {
@@ -186,12 +183,8 @@ async fn thousands_idle_or_slow_before_their_handshake_end_at_its_deadline_and_l
     let mut stage = Stage::start().await;
     let pid = stage.proxy.process.pid();
     let (memory, files) = (resident(pid), descriptors(pid));
-    let first = stage.round().await;
-    let second = stage.round().await;
-    assert!(
-        second < first + LEAKED_MIB,
-        "{second} MiB among the second crowd, {first} MiB among the first, and {memory} MiB before"
-    );
+    stage.round().await;
+    stage.round().await;
     assert_eq!(stage.stalled().await, 2.0 * count(stage.crowd));
     until("memory to return", RETURNED, async || {
         resident(pid) < memory + KEPT_MIB
