@@ -6,7 +6,7 @@
 
 The first form runs COMMAND and ends with a list of what failed and what was skipped, and with one
 plain line `N passed, N failed, N skipped`. The second form adds up what earlier runs wrote with
---out and prints the same closing line.
+--out, and repeats what failed above the same closing line.
 
 A test that cannot find its peer passes for libtest. It says so by appending one line to the file
 named by SIGNET_SKIP_LOG (or by printing it):
@@ -40,9 +40,15 @@ DONE = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. ")
 FAILED = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. .*FAILED\b")
 IGNORED = re.compile(r"^test (.+?) \.\.\. .*?ignored(?:, (.*))?$")
 SKIP = re.compile(r"^\s*SIGNET-(SKIP|SKIP-EXPECTED|ELSEWHERE) ([^:\s](?:[^:]|::)*?): (.*)$")
+SECTION = re.compile(r"^---- (.+?)(?: - should panic)? stdout ----$")
+PANIC = re.compile(r"^thread '.*' (?:\(\d+\) )?panicked at (.+):$")
+PANIC_ENDS = re.compile(r"^(?:note: |stack backtrace:|---- |$)")
 STYLE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 PR_SET_CHILD_SUBREAPER = 36
+
+# Lines of a panic's message that the closing list repeats.
+MESSAGE_LINES = 12
 
 
 class Tally:
@@ -53,6 +59,10 @@ class Tally:
         self.failed = 0
         self.ignored = []
         self.failures = []
+        # What each failed test died of: lines by its name.
+        self.panics = {}
+        self.section = None
+        self.panic = None
         self.skips = {}
         self.elsewhere = set()
         self.slow = set()
@@ -61,6 +71,7 @@ class Tally:
 
     def read(self, line):
         line = STYLE.sub("", line).rstrip("\r\n")
+        self.read_panic(line)
         if found := SLOW.match(line):
             self.slow.add(found[1])
         elif found := DONE.match(line):
@@ -74,13 +85,26 @@ class Tally:
             self.passed += int(found[1])
             self.failed += int(found[2])
             self.results += 1
-            self.target = None
+            self.target = self.section = self.panic = None
         elif found := FAILED.match(line):
-            self.failures.append(f"{self.target}: {found[1]}")
+            self.failures.append((f"{self.target}: {found[1]}", found[1]))
         elif found := IGNORED.match(line):
             self.ignored.append((f"{self.target}: {found[1]}", found[2] or "ignored in the source"))
         else:
             self.read_skip(line)
+
+    def read_panic(self, line):
+        """libtest repeats what a failed test printed, in a section of its own."""
+        if found := SECTION.match(line):
+            self.section, self.panic = found[1], None
+        elif (found := PANIC.match(line)) and self.section:
+            self.panic = self.panics.setdefault(self.section, [])
+            self.panic.append(found[1])
+        elif self.panic is not None:
+            if PANIC_ENDS.match(line) or len(self.panic) > MESSAGE_LINES:
+                self.panic = None
+            else:
+                self.panic.append(line)
 
     def read_skip(self, line):
         if found := SKIP.match(line):
@@ -97,9 +121,15 @@ class Tally:
         if self.target is not None:
             self.failed += 1
             slow = f"; slow until then: {', '.join(sorted(self.slow))}" if self.slow else ""
-            self.failures.append(f"{self.target}: {why}{slow}")
+            self.failures.append((f"{self.target}: {why}{slow}", None))
             self.target = None
         self.slow.clear()
+
+    def told(self):
+        """The lines that say what failed, and of what."""
+        for failure, test in self.failures:
+            yield f"FAILED: {failure}"
+            yield from (f"    {line}" for line in self.panics.get(test, []))
 
     def counts(self):
         # libtest counted the skipped ones as passed.
@@ -232,8 +262,8 @@ def report(tally, skips_are_errors, trouble):
         print(f"skipped{' (expected)' if expected else ''}: {name}: {reason}")
     for name, reason in sorted(tally.ignored):
         print(f"skipped (ignored): {name}: {reason}")
-    for failure in tally.failures:
-        print(f"FAILED: {failure}")
+    for line in tally.told():
+        print(line)
     if trouble:
         print(f"FAILED: {trouble}")
     if not tally.results:
@@ -256,6 +286,8 @@ def add(files):
             with open(path, encoding="utf-8") as file:
                 counts = json.load(file)
             total = {key: total[key] + counts[key] for key in total}
+            for line in counts["told"]:
+                print(line)
             complete &= counts["ok"]
         except (OSError, ValueError, KeyError):
             print(f"FAILED: no test counts in {path}")
@@ -292,7 +324,7 @@ def main():
     counts = tally.counts()
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
-            json.dump({**counts, "ok": good}, file)
+            json.dump({**counts, "ok": good, "told": list(tally.told())}, file)
     print(closing_line(counts), flush=True)
     return 0 if good else (code or 1)
 
