@@ -81,6 +81,13 @@ impl Record {
         }
     }
 
+    /// It began earlier than its record.
+    #[must_use]
+    pub fn since(mut self, started: Instant) -> Self {
+        self.started = started;
+        self
+    }
+
     /// Takes over what is known of the connection by now.
     pub fn accepted(&mut self, accepted: &Arc<Accepted>) {
         self.accepted = Arc::clone(accepted);

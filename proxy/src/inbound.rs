@@ -142,7 +142,9 @@ pub async fn serve(shared: Arc<Shared>, port: Port, arrival: Arrival) {
     let settled = match settled {
         Ok(settled) => settled,
         Err((fault, tcp)) => {
-            Record::begin(&shared, &Arc::new(accepted)).ended(fault.reason(), fault.to_string());
+            Record::begin(&shared, &Arc::new(accepted))
+                .since(now)
+                .ended(fault.reason(), fault.to_string());
             return refuse(&fault, tcp.as_ref());
         }
     };

@@ -2,7 +2,8 @@
 //!
 //! What one thread frees of another's stays with that other thread until it tidies up, which the allocator does once
 //! in so many requests of memory. After a burst there may be none for hours. So each worker is given that many to
-//! make, a moment after the number of connections has fallen: they cost less than a millisecond, and touch nothing.
+//! make, a moment after the number of connections has changed much: they cost less than a millisecond, and touch
+//! nothing. (When it has grown, what goes back is what the handshakes needed.)
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -12,7 +13,7 @@ use crate::connections::Connections;
 
 /// How often it is looked whether there was a burst.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// So many connections fewer are a burst that is over.
+/// So many connections more or fewer are a burst.
 const BURST: usize = 500;
 /// The allocator tidies up once in so many requests that its quick path does not meet…
 const REQUESTS: usize = 10_000;
@@ -29,13 +30,12 @@ thread_local! {
 
 /// Looks now and then, without end.
 pub async fn for_ever(connections: Connections, workers: usize) {
-    let (mut most, mut rounds, mut round) = (0, 0, 0);
+    let (mut tidied, mut rounds, mut round) = (0_usize, 0, 0);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let open = connections.count();
-        most = open.max(most);
-        if most.saturating_sub(open) >= BURST {
-            (most, rounds) = (open, ROUNDS);
+        if open.abs_diff(tidied) >= BURST {
+            (tidied, rounds) = (open, ROUNDS);
         }
         if rounds > 0 {
             (rounds, round) = (rounds - 1, round + 1);

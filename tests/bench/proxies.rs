@@ -36,8 +36,8 @@ const CONNECTIONS: usize = 32;
 const RATE: f64 = 1_000.0;
 /// Connections that lie idle.
 const IDLE: usize = 1_000;
-/// Connections count as idle after this.
-const SETTLE: Duration = Duration::from_secs(3);
+/// Connections count as idle after this: our proxy gives back what their handshakes needed within fifteen seconds.
+const SETTLE: Duration = Duration::from_secs(20);
 /// Bytes of the bulk transfer.
 const BULK: u64 = 512 * 1024 * 1024;
 
