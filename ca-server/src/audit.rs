@@ -27,6 +27,20 @@ const STRANGERS_PER_SECOND: u64 = 20;
 /// The target of every record.
 const TARGET: &str = "audit";
 
+/// `filter`, under which records are written unless it names their target itself: a filter that is to make
+/// the log quieter does not turn the audit trail off by the way.
+#[must_use]
+pub fn with_records(filter: &str) -> String {
+    let named = filter
+        .split(',')
+        .any(|part| part.split('=').next() == Some(TARGET));
+    match (named, filter.trim().is_empty()) {
+        (true, _) => filter.to_owned(),
+        (false, true) => format!("{TARGET}=info"),
+        (false, false) => format!("{filter},{TARGET}=info"),
+    }
+}
+
 /// What is recorded of an issuance.
 #[derive(Debug)]
 pub struct Record {
@@ -193,6 +207,27 @@ fn milliseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use prometheus_client::registry::Registry;
+
+    #[test]
+    fn records_are_written_under_every_filter_that_does_not_name_them() {
+        for (filter, level) in [
+            ("info", Some(Level::INFO)),
+            ("warn", Some(Level::INFO)),
+            ("off", Some(Level::INFO)),
+            ("", Some(Level::INFO)),
+            ("error,signet_ca=debug", Some(Level::INFO)),
+            ("auditor=off", Some(Level::INFO)),
+            ("info,audit=warn", Some(Level::WARN)),
+            ("info,audit=off", None),
+            ("audit", Some(Level::TRACE)),
+        ] {
+            let targets: tracing_subscriber::filter::Targets = with_records(filter).parse().unwrap();
+            let most = [Level::TRACE, Level::INFO, Level::WARN]
+                .into_iter()
+                .find(|level| targets.would_enable(TARGET, level));
+            assert_eq!(most, level, "{filter:?}");
+        }
+    }
 
     #[test]
     fn strangers_are_recorded_at_a_bounded_rate_and_the_rest_is_counted() {

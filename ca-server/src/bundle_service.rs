@@ -1,6 +1,6 @@
 //! `signet.ca.v1.Authority`, for our agents. `WatchBundle` sends what is trusted once at once, then after
-//! every change, until either side leaves; bundles are public and no token is asked for. `MintJwtSvid` is
-//! answered by [`Minting`].
+//! every change, until either side leaves or the connection is old; bundles are public and no token is asked
+//! for. `MintJwtSvid` never gets here: it is answered as `CreateCertificate` is, by [`crate::jwt_service`].
 
 mod followers;
 
@@ -18,17 +18,15 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
 use crate::federation::Foreign;
-use crate::jwt_service::Minting;
 use crate::listener::Peer;
 use crate::metrics::Metrics;
 use crate::slots::Slots;
-use followers::Followers;
+use followers::{Followers, text};
 
 /// The service.
 pub struct Bundles {
     slots: Slots,
     foreign: Foreign,
-    minting: Minting,
     tasks: Tasks,
     followers: Followers,
 }
@@ -36,11 +34,10 @@ pub struct Bundles {
 impl Bundles {
     /// Serves the bundle in `slots` and those in `foreign` until `tasks` end.
     #[must_use]
-    pub fn new(slots: Slots, foreign: Foreign, minting: Minting, tasks: Tasks, metrics: Metrics) -> Self {
+    pub fn new(slots: Slots, foreign: Foreign, tasks: Tasks, metrics: Metrics) -> Self {
         Self {
             slots,
             foreign,
-            minting,
             tasks,
             followers: Followers::new(metrics),
         }
@@ -73,9 +70,9 @@ impl Authority for Bundles {
     type WatchBundleStream = Updates;
 
     async fn watch_bundle(&self, request: Request<WatchBundleRequest>) -> Result<Response<Updates>, Status> {
-        let address = request.extensions().get::<Peer>().and_then(Peer::ip);
-        let admitted = self.followers.admit(address);
-        let follower = admitted.map_err(|full| Status::resource_exhausted(full.text()))?;
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let admitted = self.followers.admit(peer.ip());
+        let follower = admitted.map_err(|full| Status::resource_exhausted(text(full)))?;
         let ended = self.tasks.token().cancelled_owned();
         let updates = trusted(&self.slots, &self.foreign)
             .map(move |message| {
@@ -84,14 +81,17 @@ impl Authority for Bundles {
             })
             .take_until(ended);
         let goodbye = futures::stream::once(async { Err(Status::unavailable("the CA is shutting down")) });
-        Ok(Response::new(Box::pin(updates.chain(goodbye))))
+        let retired = peer.retired.cancelled_owned();
+        Ok(Response::new(Box::pin(
+            updates.chain(goodbye).take_until(retired),
+        )))
     }
 
     async fn mint_jwt_svid(
         &self,
-        request: Request<MintJwtSvidRequest>,
+        _: Request<MintJwtSvidRequest>,
     ) -> Result<Response<MintJwtSvidResponse>, Status> {
-        self.minting.mint(request).await
+        Err(Status::unimplemented("answered elsewhere"))
     }
 }
 

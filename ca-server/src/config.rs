@@ -50,6 +50,8 @@ pub struct Raw {
     reviews_in_flight: Option<usize>,
     requests_in_flight: Option<usize>,
     connections: Option<usize>,
+    connections_per_address: Option<usize>,
+    connection_age: Option<HumanDuration>,
     log_format: Option<String>,
     log_filter: Option<String>,
     drain: Option<HumanDuration>,
@@ -97,6 +99,10 @@ pub struct Limits {
     pub requests: usize,
     /// Connections at once.
     pub connections: usize,
+    /// Connections at once of one address.
+    pub connections_per_address: usize,
+    /// Connections that are about as old are told to dial again.
+    pub connection_age: Duration,
 }
 
 /// Addresses and sockets.

@@ -1,5 +1,9 @@
 //! When a JWT authority is prepared, becomes active, grows old and goes. Pure: the driver makes keys,
 //! stores what comes out, and asks again (SPIFFE Federation §4.1).
+//!
+//! Replicas share the keys, and each has its own copy of the operator's file, which is some seconds older
+//! or newer than that of the others. So a replica brings the keys in line with its file when it starts and
+//! when that file changed, and at no other time: what another one did by a newer file is left alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +15,8 @@ use crate::jwt_keys::{Entry, JwtKeys, MAX_KEYS, Phase};
 
 /// A key is published for this many refresh hints before it signs: the standard asks for three to five.
 const LEAD_IN_HINTS: u32 = 4;
+/// When nothing is due, all is looked at again after this.
+const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// The times of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +55,18 @@ pub enum Supply {
         wanted: Vec<JwtKey>,
         /// Those whose private half is at hand, earlier contents of the file included.
         held: Vec<JwtKey>,
+        /// Whether the first is to take over here: it has not signed since the file became as it is.
+        turning: bool,
     },
 }
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Time passed, or the keys or the file changed.
+    /// Time passed, or another replica changed the keys.
     Woke,
+    /// This replica starts, or its file changed.
+    Supplied,
     /// The key asked for.
     Made(Arc<JwtAuthority>),
 }
@@ -105,7 +115,7 @@ pub fn step(
     now: UnixTime,
 ) -> (JwtKeys, Action) {
     if let Event::Made(made) = event {
-        return add_own(keys, made, supply, now);
+        return add_own(keys, made, now);
     }
     let before = keys.0.len();
     keys.0
@@ -113,18 +123,20 @@ pub fn step(
     if keys.0.len() < before {
         return (keys, Action::Store(Change::Retired));
     }
-    if let Some(change) = follow_supply(&mut keys, supply, policy, now) {
+    if (matches!(event, Event::Supplied) || keys.active().is_none())
+        && let Some(change) = follow_supply(&mut keys, supply, policy, now)
+    {
         return (keys, Action::Store(change));
     }
     match supply {
         Supply::Own => own(keys, policy, now),
-        Supply::File { wanted, .. } => file(keys, wanted.first(), supply, policy, now),
+        Supply::File { wanted, turning, .. } => file(keys, wanted, *turning, policy, now),
     }
 }
 
-/// A fresh key signs at once only where no other can.
-fn add_own(mut keys: JwtKeys, made: Arc<JwtAuthority>, supply: &Supply, now: UnixTime) -> (JwtKeys, Action) {
-    let (phase, change) = if usable_active(&keys, supply).is_some() {
+/// A fresh key signs at once only where no other does.
+fn add_own(mut keys: JwtKeys, made: Arc<JwtAuthority>, now: UnixTime) -> (JwtKeys, Action) {
+    let (phase, change) = if keys.active().is_some() {
         (Phase::Prepared, Change::Prepared)
     } else {
         (Phase::Active { since: now }, Change::Activated)
@@ -181,12 +193,23 @@ fn own(mut keys: JwtKeys, policy: &Policy, now: UnixTime) -> (JwtKeys, Action) {
         .0
         .iter()
         .position(|entry| entry.phase == Phase::Prepared && entry.own.is_some());
-    let active = usable_active(&keys, &Supply::Own);
-    let (due, next) = match (active, prepared) {
+    let since = match keys.active() {
+        // Another replica made a key sign that we do not have: it is of a newer configuration.
+        Some(entry) if entry.own.is_none() => {
+            let wake = wake_at(&keys, plus(now, FAR));
+            return (keys, Action::WakeAt(wake));
+        }
+        Some(Entry {
+            phase: Phase::Active { since },
+            ..
+        }) => Some(*since),
+        _ => None,
+    };
+    let (due, next) = match (since, prepared) {
         (None, None) => return (keys, Action::Make),
         (None, Some(next)) => (now, Some(next)),
-        (Some((_, since)), None) => (minus(plus(since, policy.life), policy.lead), None),
-        (Some((_, since)), Some(next)) => {
+        (Some(since), None) => (minus(plus(since, policy.life), policy.lead), None),
+        (Some(since), Some(next)) => {
             let ready = ready_at(&keys, next, policy);
             (ready.max(plus(since, policy.life)), Some(next))
         }
@@ -204,27 +227,26 @@ fn own(mut keys: JwtKeys, policy: &Policy, now: UnixTime) -> (JwtKeys, Action) {
     }
 }
 
-/// The operator's keys: the first in the file signs as soon as it has been published long enough, or
-/// at once where nothing else can sign.
+/// The operator's keys: the first in a file that became as it is signs as soon as it has been published
+/// long enough, and in any file at once where nothing signs.
 fn file(
     mut keys: JwtKeys,
-    first: Option<&JwtKey>,
-    supply: &Supply,
+    wanted: &[JwtKey],
+    turning: bool,
     policy: &Policy,
     now: UnixTime,
 ) -> (JwtKeys, Action) {
     let next = keys
         .0
         .iter()
-        .position(|entry| Some(&entry.key) == first && entry.phase == Phase::Prepared);
-    let far = plus(now, Duration::from_secs(24 * 3600));
-    let due = match (next, usable_active(&keys, supply)) {
-        (None, _) => far,
+        .position(|entry| Some(&entry.key) == wanted.first() && entry.phase == Phase::Prepared);
+    let due = match (next, keys.active()) {
         (Some(_), None) => now,
-        (Some(next), Some(_)) => ready_at(&keys, next, policy),
+        (Some(next), Some(_)) if turning => ready_at(&keys, next, policy),
+        _ => plus(now, FAR),
     };
-    match (next, supply) {
-        (Some(next), Supply::File { wanted, .. }) if due <= now => {
+    match next {
+        Some(next) if due <= now => {
             activate(&mut keys, next, wanted, policy, now);
             (keys, Action::Store(Change::Activated))
         }
@@ -232,6 +254,16 @@ fn file(
             let wake = wake_at(&keys, due);
             (keys, Action::WakeAt(wake))
         }
+    }
+}
+
+/// Until when a published key that signed before may go on, where this replica does not have the one that
+/// signs now: its last token has to end before it leaves the bundle. Nothing when it is to stay there.
+#[must_use]
+pub fn signs_until(entry: &Entry, policy: &Policy) -> Option<UnixTime> {
+    match entry.phase {
+        Phase::Old { until } => Some(minus(until, policy.keep.saturating_sub(policy.lead))),
+        Phase::Prepared | Phase::Active { .. } => None,
     }
 }
 
@@ -260,16 +292,6 @@ fn usable(entry: &Entry, supply: &Supply) -> bool {
         Supply::File { held, .. } => held.contains(&entry.key),
     };
     entry.own.is_some() || held
-}
-
-fn usable_active(keys: &JwtKeys, supply: &Supply) -> Option<(usize, UnixTime)> {
-    keys.0
-        .iter()
-        .enumerate()
-        .find_map(|(index, entry)| match entry.phase {
-            Phase::Active { since } if usable(entry, supply) => Some((index, since)),
-            _ => None,
-        })
 }
 
 /// The key at `next` signs from now on. Whatever signed before grows old, unless it is still in

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use signet_certs::JwtSvid;
 use signet_certs::jwt::{JwtError, JwtProfile};
 use signet_policy::IssuancePermit;
 use signet_policy::issuance::Asked;
-use signet_proto::mint::{MintRequest, MintRequestError, parse, respond};
-use signet_proto::wire::signet::ca::v1::{MintJwtSvidRequest, MintJwtSvidResponse};
+use signet_proto::mint::{MintRequest, MintRequestError, read, respond_in_frame};
 use signet_runtime::Clock;
 use tokio::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 use crate::audit::Audit;
 use crate::authn::{AuthnError, Presented};
@@ -20,12 +21,17 @@ use crate::authorizer::{AuthorizeError, Gate};
 use crate::config::Config;
 use crate::listener::Peer;
 use crate::metrics::Metrics;
+use crate::serve::MessageError;
 use crate::service::{pushback, unauthenticated, unauthorized};
 use crate::slots::Slots;
 
 /// Why a request was not answered with a token: one variant per step.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
+    #[error(transparent)]
+    Unreadable(#[from] MessageError),
+    #[error("not answered in time")]
+    Late,
     #[error(transparent)]
     Malformed(#[from] MintRequestError),
     #[error("too many requests under way")]
@@ -44,6 +50,8 @@ impl Refusal {
     /// A stable word for metrics and audit.
     fn as_str(&self) -> &'static str {
         match self {
+            Self::Unreadable(e) => e.as_str(),
+            Self::Late => "deadline",
             Self::Malformed(_) => "malformed",
             Self::Overloaded => "overloaded",
             Self::Unauthenticated(e) => e.as_str(),
@@ -55,6 +63,8 @@ impl Refusal {
 
     fn status(&self) -> Status {
         match self {
+            Self::Unreadable(e) => e.status(),
+            Self::Late => Status::deadline_exceeded("the call was not finished in time"),
             Self::Malformed(e) => Status::invalid_argument(e.to_string()),
             Self::Overloaded => pushback("the CA is busy; try again shortly"),
             Self::Unauthenticated(e) => unauthenticated(e),
@@ -70,7 +80,11 @@ impl Refusal {
     fn is_recorded(&self) -> bool {
         !matches!(
             self,
-            Self::Malformed(_) | Self::Overloaded | Self::Unauthenticated(_)
+            Self::Unreadable(_)
+                | Self::Late
+                | Self::Malformed(_)
+                | Self::Overloaded
+                | Self::Unauthenticated(_)
         )
     }
 }
@@ -111,36 +125,51 @@ impl Minting {
     ///
     /// # Errors
     /// What the caller is told.
-    pub async fn mint(
-        &self,
-        request: Request<MintJwtSvidRequest>,
-    ) -> Result<Response<MintJwtSvidResponse>, Status> {
+    pub async fn mint(&self, headers: &HeaderMap, message: Bytes, peer: &Peer) -> Result<Bytes, Status> {
         let started = Instant::now();
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let answer = self.answer(request, &peer, started).await;
+        let answer = self.answer(headers, message, peer, started).await;
         let metrics = &self.metrics.trust;
         metrics.jwt_seconds.observe(started.elapsed().as_secs_f64());
-        let outcome = answer.as_ref().map_or_else(Refusal::as_str, |_| "issued");
-        Metrics::count(&metrics.jwt_svids, outcome);
-        answer.map(Response::new).map_err(|refusal| {
-            if !refusal.is_recorded() {
-                self.audit
-                    .mint_stranger(outcome, &refusal, peer.address, self.clock.now());
+        match answer {
+            Ok(message) => {
+                Metrics::count(&metrics.jwt_svids, "issued");
+                Ok(message)
             }
-            refusal.status()
-        })
+            Err(refusal) => Err(self.refuse(&refusal, peer)),
+        }
+    }
+
+    /// A request whose message could not be read.
+    pub fn unreadable(&self, error: MessageError, peer: &Peer) -> Status {
+        self.refuse(&Refusal::Unreadable(error), peer)
+    }
+
+    /// A call that was not answered in time.
+    pub fn late(&self, peer: &Peer) -> Status {
+        self.refuse(&Refusal::Late, peer)
+    }
+
+    /// Counts a refusal, and records it unless that is done.
+    fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Status {
+        let outcome = refusal.as_str();
+        Metrics::count(&self.metrics.trust.jwt_svids, outcome);
+        if !refusal.is_recorded() {
+            self.audit
+                .mint_stranger(outcome, refusal, peer.address, self.clock.now());
+        }
+        refusal.status()
     }
 
     async fn answer(
         &self,
-        request: Request<MintJwtSvidRequest>,
+        headers: &HeaderMap,
+        message: Bytes,
         peer: &Peer,
         started: Instant,
-    ) -> Result<MintJwtSvidResponse, Refusal> {
+    ) -> Result<Bytes, Refusal> {
         let _place = self.place()?;
-        let (metadata, _, message) = request.into_parts();
-        let token = Presented::from_headers(metadata.as_ref());
-        let asked = parse(message)?;
+        let token = Presented::from_headers(headers);
+        let asked = read(message)?;
         let authenticator = &self.gate.authenticator;
         let caller = authenticator
             .authenticate(token.as_ref(), peer.ip(), &peer.recent)
@@ -165,7 +194,7 @@ impl Minting {
                 .audit
                 .mint_refused(&caller, refusal.as_str(), refusal, peer.address),
         }
-        minted.map(|svid| respond(&svid))
+        minted.map(|svid| respond_in_frame(&svid))
     }
 
     /// The name comes from the permit alone.

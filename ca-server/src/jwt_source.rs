@@ -71,6 +71,7 @@ pub struct KeyFile {
     file: FollowedFile,
     wanted: Vec<Arc<JwtAuthority>>,
     held: Vec<Arc<JwtAuthority>>,
+    turning: bool,
 }
 
 impl JwtSource {
@@ -86,6 +87,7 @@ impl JwtSource {
             file: FollowedFile::new(path.to_owned(), MAX_FILE_BYTES),
             wanted: Vec::new(),
             held: Vec::new(),
+            turning: false,
         };
         source.poll()?;
         Ok(Self::File(source))
@@ -111,7 +113,18 @@ impl JwtSource {
             Self::File(file) => Supply::File {
                 wanted: public(&file.wanted),
                 held: public(&file.held),
+                turning: file.turning,
             },
+        }
+    }
+
+    /// Learns which key signs: once it is the first of the file, the file has had its way, and a later
+    /// change is another replica's.
+    pub fn signs(&mut self, key: &JwtKey) {
+        if let Self::File(file) = self
+            && file.wanted.first().is_some_and(|first| first.public() == key)
+        {
+            file.turning = false;
         }
     }
 
@@ -137,7 +150,7 @@ impl KeyFile {
                 held.push(Arc::clone(key));
             }
         }
-        (self.wanted, self.held) = (wanted, held);
+        (self.wanted, self.held, self.turning) = (wanted, held, true);
         Ok(true)
     }
 }
@@ -194,7 +207,7 @@ mod tests {
         assert_eq!(first.len(), 2);
         std::fs::write(&path, &b).unwrap();
         assert!(source.poll().unwrap() && !source.poll().unwrap());
-        let Supply::File { wanted, held } = source.supply() else {
+        let Supply::File { wanted, held, .. } = source.supply() else {
             panic!("a file");
         };
         assert_eq!((wanted.as_slice(), held.len()), (&first[1..], 2));

@@ -13,6 +13,7 @@
 //! | [`trust`] | starts these three |
 //! | [`ahead`], [`gather`] | fewer reads and writes of one connection |
 //! | [`listener`] | TCP, TLS, limits |
+//! | [`shares`] | places for strangers, of which no address gets all |
 //! | [`serve`] | HTTP/2 and gRPC of one connection, in one task |
 //! | [`authn`] | who the caller is: token precheck, JWKS, TokenReview, caches |
 //! | [`authorizer`] | what the caller may have: the rules of `policy` with the facts they ask for |
@@ -62,6 +63,7 @@ pub mod run;
 pub mod serve;
 pub mod service;
 pub mod serving;
+pub mod shares;
 pub mod slots;
 pub mod state;
 pub mod store;

@@ -14,7 +14,6 @@ use signet_certs::tls::{peer_id, refusal};
 use signet_runtime::shutdown::Tasks;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use crate::authn::Recent;
 use crate::gather::{Gather, Records, Turns};
 use crate::metrics::Metrics;
 use crate::serve::Server;
+use crate::shares::{Share, Shares, Taken};
 
 /// A peer that has not finished its handshake by then, or not begun to speak HTTP/2 as long after it, is
 /// let go.
@@ -43,6 +43,8 @@ pub struct Peer {
     pub certificate: Option<SpiffeId>,
     /// Whose token its calls of this moment carry.
     pub recent: Arc<Recent>,
+    /// Cancelled when the connection is to end: what would go on as long as it ends.
+    pub retired: CancellationToken,
 }
 
 impl Peer {
@@ -63,7 +65,7 @@ pub struct Connection {
 }
 
 struct Place {
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
     metrics: Metrics,
 }
 
@@ -117,18 +119,17 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Accepts until shutdown, at most `most` connections at once. Each has a task of its own from its
+/// Accepts until shutdown, as many connections at once as `places` has room for. Each has a task of its own from its
 /// handshake to its end, so a slow peer holds up nobody; on shutdown it ends with its last call.
 pub fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
-    most: usize,
+    places: Shares,
     server: Arc<Server>,
     tasks: &Tasks,
     metrics: Metrics,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let places = Arc::new(Semaphore::new(most));
     let shared = tasks.clone();
     let records = server.records();
     tasks.spawn_essential("listener", async move {
@@ -142,14 +143,16 @@ pub fn accept(
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-                Metrics::count(&metrics.connection_faults, "too_many");
-                tracing::debug!(peer.addr = %address, "too many connections; closed");
-                continue;
+            let share = match places.take(Some(address.ip())) {
+                Ok(share) => share,
+                Err(taken) => {
+                    refuse(taken, address, &metrics);
+                    continue;
+                }
             };
             metrics.connections.inc();
             let place = Place {
-                _permit: permit,
+                _share: share,
                 metrics: metrics.clone(),
             };
             let handshake = handshake(acceptor.clone(), stream, address, (place, Arc::clone(&records)));
@@ -162,6 +165,17 @@ pub fn accept(
             ));
         }
     });
+}
+
+/// Counts a connection there is no place for; one warning until there was room again.
+fn refuse(taken: Taken, address: SocketAddr, metrics: &Metrics) {
+    let reason = taken.full.as_str();
+    Metrics::count(&metrics.connection_faults, reason);
+    if taken.first {
+        tracing::warn!(peer.addr = %address, reason, "too many connections; closed");
+    } else {
+        tracing::debug!(peer.addr = %address, reason, "too many connections; closed");
+    }
 }
 
 /// One connection from handshake to end.
@@ -220,6 +234,7 @@ async fn handshake(
             address: Some(address),
             certificate,
             recent: Arc::default(),
+            retired: CancellationToken::new(),
         },
         _place: place,
     })

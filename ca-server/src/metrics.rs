@@ -73,6 +73,10 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections refused or ended early, by reason.
     pub connection_faults: Outcomes,
+    /// Connections told to dial again for their age.
+    pub connections_retired: Counter,
+    /// Calls refused since too many wait for the rest of their message, by outcome.
+    pub unfinished_calls: Outcomes,
     /// Agents following the bundle.
     pub bundle_watchers: Gauge,
     /// Agents that may not follow it, since too many do.
@@ -114,6 +118,8 @@ impl Metrics {
             jwks: Family::default(),
             connections: Gauge::default(),
             connection_faults: Family::default(),
+            connections_retired: Counter::default(),
+            unfinished_calls: Family::default(),
             bundle_watchers: Gauge::default(),
             bundle_watch_refusals: Family::default(),
             not_after: Family::default(),
@@ -161,6 +167,16 @@ impl Metrics {
             "connection_faults",
             "Connections refused or ended early, by reason",
             metrics.connection_faults.clone(),
+        );
+        r.register(
+            "connections_retired",
+            "Connections told to dial again for their age",
+            metrics.connections_retired.clone(),
+        );
+        r.register(
+            "unfinished_calls_refused",
+            "Calls refused since too many wait for the rest of their message",
+            metrics.unfinished_calls.clone(),
         );
         r.register(
             "bundle_watchers",
@@ -216,8 +232,15 @@ impl Metrics {
             (&self.jwks, &["fetched", "failed", "skipped"]),
             (
                 &self.connection_faults,
-                &["accept", "too_many", "handshake_deadline", "tls"],
+                &[
+                    "accept",
+                    "too_many",
+                    "too_many_of_one",
+                    "handshake_deadline",
+                    "tls",
+                ],
             ),
+            (&self.unfinished_calls, &["too_many", "too_many_of_one"]),
             (
                 &self.rotations,
                 &["renewed", "failed", "older", "state_gone", "state_fault"],

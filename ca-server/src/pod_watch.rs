@@ -194,10 +194,7 @@ impl PodWatch {
         let (pods, bytes) = (following.index.len(), following.index.bytes());
         drop(following);
         self.told(pods);
-        self.metrics
-            .pods
-            .bytes
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.weighed(bytes);
         if !std::mem::replace(&mut self.listed, true) {
             tracing::info!(pods, "pods listed");
             self.readiness.holds(CONDITION);
@@ -272,8 +269,13 @@ impl PodWatch {
         let mut following = self.view.write();
         following.liveness.heard(self.clock.now());
         let pods = following.index.len();
+        // Counting them takes a look at every name, so it is done once a minute and not per event.
+        let bytes = matches!(event, WatchEvent::Bookmark(_)).then(|| following.index.bytes());
         drop(following);
         self.told(pods);
+        if let Some(bytes) = bytes {
+            self.weighed(bytes);
+        }
         Some(version.to_owned()).filter(|version| !version.is_empty())
     }
 
@@ -303,6 +305,11 @@ impl PodWatch {
     fn broke(&self, error: &str) {
         self.view.write().liveness.broke();
         tracing::warn!(%error, "watch of pods broke; resuming");
+    }
+
+    fn weighed(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.pods.bytes.set(bytes);
     }
 
     fn told(&self, pods: usize) {

@@ -3,19 +3,23 @@
 //! Only our own key is written; others in the same ConfigMap are kept. A ConfigMap that carries a higher
 //! sequence was written by a replica that knows more, and is left alone (I5).
 
+mod published;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use signet_certs::TrustDomain;
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
 use crate::slots::{Slots, Snapshot};
+use published::HIGHEST_SEQUENCE;
+pub use published::{Published, PublishedError, already_published};
 
 /// Key of the roots in the ConfigMap, as Istio's clients read it.
 pub const DATA_KEY: &str = "root-cert.pem";
@@ -36,54 +40,22 @@ const RESYNC: Duration = Duration::from_secs(300);
 /// Wait after a round in which something failed.
 const RETRY: Duration = Duration::from_secs(2);
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// What is published already: then there has been a root before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The ConfigMap that names the newest bundle, as `namespace/name`.
-    pub place: String,
-    /// The sequence of that bundle.
-    pub sequence: u64,
-}
-
-/// The newest bundle that ConfigMaps of ours name.
-///
-/// # Errors
-/// When the API server cannot be asked.
-pub async fn already_published(
-    client: &kube::Client,
-    domain: &TrustDomain,
-) -> Result<Option<Published>, kube::Error> {
-    let api: Api<ConfigMap> = Api::all(client.clone());
-    let ours = api
-        .list(&ListParams::default().labels(&format!("{LABEL}=true")))
-        .await?;
-    Ok(newest(ours.items, domain))
-}
-
-fn newest(maps: Vec<ConfigMap>, domain: &TrustDomain) -> Option<Published> {
-    let ours = maps.into_iter().filter(|map| {
-        let of = map
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|a| a.get(TRUST_DOMAIN));
-        let holds = map.data.as_ref().is_some_and(|data| data.contains_key(DATA_KEY));
-        holds && of.is_none_or(|of| of == domain.as_str())
-    });
-    let published = ours.map(|map| {
-        let sequence = sequence(&map).unwrap_or(0);
-        let part = |part: Option<String>| part.unwrap_or_default();
-        let place = format!("{}/{}", part(map.metadata.namespace), part(map.metadata.name));
-        Published { place, sequence }
-    });
-    published.max_by_key(|published| published.sequence)
-}
+/// ConfigMaps written at once: one slow answer does not hold up every new namespace.
+const AT_ONCE: usize = 16;
 
 /// The sequence a ConfigMap is annotated with.
 fn sequence(map: &ConfigMap) -> Option<u64> {
+    annotation(map, SEQUENCE)?.parse().ok()
+}
+
+/// The trust domain a ConfigMap is annotated with.
+fn trust_domain(map: &ConfigMap) -> Option<&str> {
+    annotation(map, TRUST_DOMAIN)
+}
+
+fn annotation<'a>(map: &'a ConfigMap, key: &str) -> Option<&'a str> {
     let annotations = map.metadata.annotations.as_ref()?;
-    annotations.get(SEQUENCE)?.parse().ok()
+    annotations.get(key).map(String::as_str)
 }
 
 /// Publishes until dropped.
@@ -163,7 +135,7 @@ impl Publisher {
     /// Writes every ConfigMap that differs; answers how many failed.
     async fn round(&self, snapshot: &Snapshot, known: &Known) -> usize {
         let pem = snapshot.bundle.to_pem();
-        let mut failed = 0;
+        let mut needed = Vec::new();
         let namespaces: HashSet<String> = known
             .namespaces
             .state()
@@ -179,24 +151,55 @@ impl Publisher {
                 .filter_map(|map| map.metadata.namespace.clone().map(|ns| (ns, map)))
                 .collect();
             for namespace in &namespaces {
-                let found = there.get(namespace).map(Arc::as_ref);
-                let outcome = match need(found, snapshot, &pem) {
-                    Need::Nothing => continue,
-                    Need::Newer => "newer_kept",
-                    Need::Create => self.create(namespace, name, snapshot, &pem).await,
-                    Need::Update => {
-                        let version = found.and_then(|map| map.metadata.resource_version.as_deref());
-                        self.update(namespace, name, version, snapshot, &pem).await
-                    }
-                };
-                Metrics::count(&self.metrics.publishes, outcome);
-                if outcome == "newer_kept" {
-                    tracing::warn!(%namespace, name, "configmap carries a higher sequence than ours; left alone");
+                let found = there.get(namespace);
+                let need = need(found.map(Arc::as_ref), snapshot, &pem);
+                let version = found.and_then(|map| map.metadata.resource_version.clone());
+                if need != Need::Nothing {
+                    needed.push((need, namespace, name, version));
                 }
-                failed += usize::from(outcome == "failed");
             }
         }
+        // Pods wait for those that are missing.
+        needed.sort_by_key(|(need, ..)| *need != Need::Create);
+        let mut writes: Vec<BoxFuture<'_, &'static str>> = Vec::with_capacity(needed.len());
+        for (need, namespace, name, version) in needed {
+            writes.push(Box::pin(self.write(
+                need,
+                (namespace, name),
+                version,
+                snapshot,
+                &pem,
+            )));
+        }
+        let mut outcomes = futures::stream::iter(writes).buffer_unordered(AT_ONCE);
+        let mut failed = 0;
+        while let Some(outcome) = outcomes.next().await {
+            failed += usize::from(outcome == "failed");
+        }
         failed
+    }
+
+    /// Writes one, or leaves it alone, and counts what came of it.
+    async fn write(
+        &self,
+        need: Need,
+        (namespace, name): (&str, &str),
+        version: Option<String>,
+        snapshot: &Snapshot,
+        pem: &str,
+    ) -> &'static str {
+        let version = version.as_deref();
+        let outcome = match need {
+            Need::Nothing => return "unchanged",
+            Need::Newer => {
+                tracing::warn!(%namespace, name, "configmap carries a higher sequence than ours; left alone");
+                "newer_kept"
+            }
+            Need::Create => self.create(namespace, name, snapshot, pem).await,
+            Need::Update => self.update(namespace, name, version, snapshot, pem).await,
+        };
+        Metrics::count(&self.metrics.publishes, outcome);
+        outcome
     }
 
     async fn create(&self, namespace: &str, name: &str, snapshot: &Snapshot, pem: &str) -> &'static str {
@@ -270,7 +273,7 @@ fn patch(name: &str, version: Option<&str>, snapshot: &Snapshot, pem: &str) -> s
 }
 
 /// What one ConfigMap needs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Nothing,
     Create,
@@ -280,11 +283,10 @@ enum Need {
 
 fn need(found: Option<&ConfigMap>, snapshot: &Snapshot, pem: &str) -> Need {
     let Some(map) = found else { return Need::Create };
-    let annotations = map.metadata.annotations.as_ref();
-    let of = annotations.and_then(|a| a.get(TRUST_DOMAIN));
-    let ours = of.is_none_or(|of| of == snapshot.bundle.trust_domain().as_str());
+    let ours = trust_domain(map).is_none_or(|of| of == snapshot.bundle.trust_domain().as_str());
     let sequence = sequence(map);
-    if ours && sequence.is_some_and(|sequence| sequence > snapshot.bundle.sequence()) {
+    let newer = |sequence| sequence > snapshot.bundle.sequence() && sequence <= HIGHEST_SEQUENCE;
+    if ours && sequence.is_some_and(newer) {
         return Need::Newer;
     }
     let same_pem = map

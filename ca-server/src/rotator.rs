@@ -23,6 +23,7 @@ use crate::slots::{Slots, Snapshot, Source, follows};
 use crate::state::{CaState, StateError};
 use crate::store::{Seen, Store, StoreError};
 pub use jwt::first_keys;
+use jwt::{Supplied, at_hand};
 use signer::PluggedFiles;
 
 /// How long to wait after a renewal that failed.
@@ -69,9 +70,31 @@ pub enum RotateError {
 /// What may wake the loop.
 enum Woken {
     /// Something about roots or the issuing authority, and why.
-    Renew(&'static str),
+    Renew(Why),
     /// Something about JWT authorities.
     Jwt,
+}
+
+/// Why the issuing authority is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Half of its life is over, or the last try failed.
+    Due,
+    /// The files of the plugged-in CA changed, or changed before and could not be followed yet.
+    Files,
+    /// The stored state has other roots.
+    State,
+}
+
+impl Why {
+    /// A stable word.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Files => "plugged_in",
+            Self::State => "state",
+        }
+    }
 }
 
 /// What the rotator works with.
@@ -102,47 +125,57 @@ impl Rotator {
     /// A [`RotateError`].
     pub async fn start(&self, state: &CaState, jwt: &JwtSource) -> Result<(CaState, Snapshot), RotateError> {
         let state = self.settle_at_start(state, jwt).await?;
-        let (state, signer) = self.signer(&state).await?;
-        let snapshot = self.snapshot(&state, &signer, jwt)?;
+        let state = self.align(&state).await?;
+        let snapshot = self.snapshot(&state, &self.signer(&state)?, at_hand(&state, jwt))?;
         self.show(&snapshot, &state);
         Ok((state, snapshot))
     }
 
     /// Runs until dropped.
-    pub async fn run(self, mut state: CaState, mut jwt: JwtSource, slots: Slots) {
+    pub async fn run(self, mut state: CaState, jwt: JwtSource, slots: Slots) {
+        let mut jwt = Supplied::by(jwt);
+        let mut key_file = signer::ticks(KEY_FILE_POLL);
         let (tell, mut changes) = mpsc::channel(16);
         let mut following = std::pin::pin!(self.follow(tell));
         let mut files = PluggedFiles::new(self.plugged_in.as_ref());
         let mut offered = None;
+        let mut behind = false;
         let mut due = slots.current().renew_at;
         let mut jwt_due = self.clock.now();
         loop {
             let woken = tokio::select! {
-                () = sleep_until(self.clock.as_ref(), due) => Woken::Renew("due"),
+                () = sleep_until(self.clock.as_ref(), due) => Woken::Renew(Why::Due),
                 () = sleep_until(self.clock.as_ref(), jwt_due) => Woken::Jwt,
-                () = self.key_file_changed(&mut jwt) => Woken::Jwt,
+                _ = key_file.tick() => match jwt.read(&self.metrics) {
+                    true => Woken::Jwt,
+                    false => continue,
+                },
                 () = &mut following => return,
-                () = files.changed() => Woken::Renew("plugged_in"),
+                () = files.changed() => Woken::Renew(Why::Files),
                 Some(seen) = changes.recv() => match self.adopt(seen, &state) {
                     None => continue,
                     Some(next) if next.same_roots(&state) => {
                         state = next;
-                        self.republish(&state, &jwt, &slots);
+                        self.republish(&state, &jwt.source, &slots);
                         Woken::Jwt
                     }
                     other => {
                         offered = other;
-                        Woken::Renew("state")
+                        Woken::Renew(Why::State)
                     }
                 }
             };
             match woken {
-                Woken::Jwt => jwt_due = self.turn_jwt(&mut state, &jwt, &slots).await,
+                Woken::Jwt => jwt_due = self.turn_jwt(&mut state, &mut jwt, &slots).await,
                 Woken::Renew(why) => {
-                    let turned = self.turn(&mut state, &mut offered, &jwt, &slots, why).await;
+                    let why = if behind { Why::Files } else { why };
+                    let turned = self
+                        .turn(&mut state, &mut offered, &jwt.source, &slots, why)
+                        .await;
+                    behind = why == Why::Files && turned.is_err();
                     due = turned.unwrap_or_else(|error| {
                         Metrics::count(&self.metrics.rotations, "failed");
-                        tracing::error!(%error, reason = why, "authority not renewed; the one in force stays");
+                        tracing::error!(%error, reason = why.as_str(), "authority not renewed; the one in force stays");
                         plus(self.clock.now(), RETRY)
                     });
                 }
@@ -167,7 +200,7 @@ impl Rotator {
         offered: &mut Option<CaState>,
         jwt: &JwtSource,
         slots: &Slots,
-        why: &str,
+        why: Why,
     ) -> Result<UnixTime, RotateError> {
         let Some(mut next) = offered.take() else {
             return self.renew(state, jwt, slots, why).await;
@@ -195,11 +228,13 @@ impl Rotator {
         state: &mut CaState,
         jwt: &JwtSource,
         slots: &Slots,
-        why: &str,
+        why: Why,
     ) -> Result<UnixTime, RotateError> {
-        let (next, signer) = self.signer(state).await?;
-        *state = next;
-        let snapshot = self.snapshot(state, &signer, jwt)?;
+        if why == Why::Files {
+            *state = self.align(state).await?;
+        }
+        let signing = self.signing(state, jwt, slots);
+        let snapshot = self.snapshot(state, &self.signer(state)?, signing)?;
         let now = self.clock.now();
         let due = match snapshot.source {
             // Nothing here can renew the operator's own certificate: look again, the metric alarms.
@@ -210,10 +245,10 @@ impl Rotator {
         let authority_id = snapshot.issuing.id();
         if slots.publish(snapshot) {
             Metrics::count(&self.metrics.rotations, "renewed");
-            tracing::info!(%authority_id, reason = why, sequence = state.bundle().sequence(), "authority in use");
+            tracing::info!(%authority_id, reason = why.as_str(), sequence = state.bundle().sequence(), "authority in use");
         } else {
             Metrics::count(&self.metrics.rotations, "older");
-            tracing::error!(reason = why, "an older bundle was offered and refused");
+            tracing::error!(reason = why.as_str(), "an older bundle was offered and refused");
         }
         Ok(due)
     }

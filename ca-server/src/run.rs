@@ -31,6 +31,7 @@ use crate::rotator::Rotator;
 use crate::serve::{CALL_DEADLINE, Server};
 use crate::service::Issuing;
 use crate::serving::Serving;
+use crate::shares::Shares;
 use crate::slots::Slots;
 use crate::trust::Surroundings;
 use authorities::{Rotating, authorities};
@@ -41,7 +42,7 @@ use conditions::{SELF_TEST, TOKEN_REVIEW, pass_self_test, wait_for_review};
 /// # Errors
 /// A sentence for the operator.
 pub fn main(config: Config, new_root: bool) -> Result<(), String> {
-    signet_runtime::logs::init(config.logs.0, &config.logs.1)?;
+    signet_runtime::logs::init(config.logs.0, &crate::audit::with_records(&config.logs.1))?;
     for fault in signet_runtime::harden::process() {
         tracing::warn!(error = fault, "process not hardened");
     }
@@ -231,12 +232,13 @@ async fn serve(
         Arc::clone(clock),
         metrics.clone(),
     );
-    let bundles = Bundles::new(slots, foreign, minting, tasks.clone(), metrics.clone());
+    let bundles = Bundles::new(slots, foreign, tasks.clone(), metrics.clone());
+    let server = Server::new(issuing, minting, bundles, limits.connection_age, metrics.clone());
     listener::accept(
         listener,
         Arc::new(tls),
-        limits.connections,
-        Arc::new(Server::new(issuing, bundles)),
+        Shares::new(limits.connections, limits.connections_per_address),
+        Arc::new(server),
         tasks,
         metrics.clone(),
     );

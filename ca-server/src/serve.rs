@@ -2,13 +2,15 @@
 //! leave together in the next, behind other connections that are ready. See
 //! `docs/adr/0012-one-task-for-a-connection.md`.
 //!
-//! `CreateCertificate` is read and answered here. Every other call goes to the services tonic generates,
-//! as part of the same task.
+//! `CreateCertificate` and `MintJwtSvid` are read and answered here. Every other call goes to the services
+//! tonic generates, as part of the same task.
 
+mod age;
 mod body;
 mod call;
 mod keepalive;
 mod message;
+mod waiting;
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -23,27 +25,34 @@ use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use http::Request;
 use signet_proto::wire::signet::ca::v1::authority_server::AuthorityServer;
+use signet_runtime::backoff::random_share;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle_service::Bundles;
 use crate::gather::{self, Records};
+use crate::jwt_service::Minting;
 use crate::listener::{Connection, Peer};
+use crate::metrics::Metrics;
 use crate::service::Issuing;
+use age::{Age, Stage};
 use call::{Answer, Call};
 use keepalive::KeepAlive;
 pub use message::MessageError;
+use waiting::Waiting;
 
 /// A call that is not answered by then is given up, slow senders included.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(20);
 /// As istiod pings its clients.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// Calls at once on one connection; a starting ztunnel sends eight.
-const PER_CONNECTION: u32 = 256;
+/// Calls at once on one connection. A starting ztunnel sends eight, an agent as many; who has more to ask
+/// waits for the answers. No fewer than clients take for granted until they are told (RFC 9113 §6.5.2): what
+/// they send above it is refused.
+const PER_CONNECTION: u32 = 100;
 /// What a peer may send unread, per call and per connection: strangers fill these before they are known.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 /// Longest list of headers read; a token has at most 16 KiB.
-const HEADER_LIST: u32 = 64 * 1024;
+const HEADER_LIST: u32 = 24 * 1024;
 /// Calls that a peer may open and reset before they were looked at (CVE-2023-44487).
 const RESET_UNSEEN: usize = 64;
 /// Calls answered before their answers leave: about one and a half milliseconds' work.
@@ -76,15 +85,32 @@ impl End {
 /// What is served on every connection.
 pub struct Server {
     issuing: Issuing,
+    minting: Minting,
     authority: AuthorityServer<Bundles>,
+    waiting: Waiting,
+    oldest: Duration,
+    metrics: Metrics,
 }
 
 impl Server {
-    /// Puts the services together.
+    /// Puts the services together. Connections retire when they are about as old as `oldest`.
     #[must_use]
-    pub fn new(issuing: Issuing, bundles: Bundles) -> Self {
+    pub fn new(
+        issuing: Issuing,
+        minting: Minting,
+        bundles: Bundles,
+        oldest: Duration,
+        metrics: Metrics,
+    ) -> Self {
         let authority = AuthorityServer::new(bundles).max_decoding_message_size(message::MOST);
-        Self { issuing, authority }
+        Self {
+            issuing,
+            minting,
+            authority,
+            waiting: Waiting::new(metrics.unfinished_calls.clone()),
+            oldest,
+            metrics,
+        }
     }
 
     /// The records that are written before an answer leaves.
@@ -93,7 +119,8 @@ impl Server {
         self.issuing.records()
     }
 
-    /// Serves one connection until the peer leaves, or until `ended` and its last call is answered.
+    /// Serves one connection until the peer leaves, or until `ended` or its age and its last call is
+    /// answered.
     ///
     /// # Errors
     /// An [`End`].
@@ -133,6 +160,7 @@ struct Driver {
     http2: h2::server::Connection<Connection, Bytes>,
     turns: gather::Turns,
     keepalive: Option<KeepAlive>,
+    age: Age,
     arrived: Vec<Arrived>,
     under_way: FuturesUnordered<Call>,
     answers: Vec<Answer>,
@@ -152,12 +180,14 @@ impl Driver {
         let keepalive = http2
             .ping_pong()
             .map(|pings| KeepAlive::new(pings, KEEPALIVE.0, KEEPALIVE.1));
+        let age = Age::new(server.oldest, random_share());
         Ok(Self {
             server,
             peer,
             http2,
             turns,
             keepalive,
+            age,
             arrived: Vec::new(),
             under_way: FuturesUnordered::new(),
             answers: Vec::new(),
@@ -170,6 +200,11 @@ impl Driver {
             && keepalive.poll(cx).is_ready()
         {
             return Poll::Ready(Err(End::Unresponsive));
+        }
+        match self.age.poll(cx) {
+            Poll::Ready(Stage::Retire) => self.retire(),
+            Poll::Ready(Stage::Close) => return Poll::Ready(Ok(())),
+            Poll::Pending => {}
         }
         let mut accepted = self.accept(cx)?;
         self.work(cx);
@@ -188,6 +223,17 @@ impl Driver {
         Poll::Pending
     }
 
+    /// The peer is told to dial again. Calls under way are answered; streams without an end are ended.
+    fn retire(&mut self) {
+        tracing::debug!(
+            peer.addr = self.peer.address.map(tracing::field::display),
+            "connection retires"
+        );
+        self.server.metrics.connections_retired.inc();
+        self.http2.graceful_shutdown();
+        self.peer.retired.cancel();
+    }
+
     /// Takes the calls that have arrived. What was answered in the turn before leaves here.
     fn accept(&mut self, cx: &mut Context<'_>) -> Result<Accepted, End> {
         while self.arrived.len() < BATCH {
@@ -202,6 +248,7 @@ impl Driver {
 
     /// Begins the calls that have arrived and goes on with those under way.
     fn work(&mut self, cx: &mut Context<'_>) {
+        let _moment = self.peer.recent.moment();
         for (request, respond) in self.arrived.drain(..) {
             let mut call = Call::new(&self.server, &self.peer, request, respond);
             match Pin::new(&mut call).poll(cx) {
@@ -212,7 +259,6 @@ impl Driver {
         while let Poll::Ready(Some(answer)) = self.under_way.poll_next_unpin(cx) {
             self.answers.extend(answer);
         }
-        self.peer.recent.forget();
     }
 
     /// Hands the answers to HTTP/2. Says whether there were any.

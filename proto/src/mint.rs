@@ -1,5 +1,7 @@
 //! `MintJwtSvid`: what a request may hold, checked before anything is done for it.
 
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
 use signet_certs::id::MAX_ID_BYTES;
 use signet_certs::jwt::{ClaimFault, check_audience};
 
@@ -9,6 +11,9 @@ use crate::wire::signet::ca::v1::{MintJwtSvidRequest, MintJwtSvidResponse};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintRequestError {
+    /// Not the message of this call.
+    #[error("message cannot be read: {0}")]
+    NotProtobuf(String),
     /// No audience, an empty one, too many or too long.
     #[error("{0}")]
     Audience(#[from] ClaimFault),
@@ -28,7 +33,17 @@ pub struct MintRequest {
     pub validity_seconds: i64,
 }
 
-/// Reads a request.
+/// Reads a request from its message.
+///
+/// # Errors
+/// A [`MintRequestError`].
+pub fn read(message: Bytes) -> Result<MintRequest, MintRequestError> {
+    let request =
+        MintJwtSvidRequest::decode(message).map_err(|e| MintRequestError::NotProtobuf(e.to_string()))?;
+    parse(request)
+}
+
+/// Takes a request apart.
 ///
 /// # Errors
 /// A [`MintRequestError`].
@@ -49,12 +64,19 @@ pub fn parse(request: MintJwtSvidRequest) -> Result<MintRequest, MintRequestErro
     })
 }
 
-/// The answer.
+/// The answer as it goes over gRPC: a byte that says it is not compressed, four of length, and the message.
 #[must_use]
-pub fn respond(svid: &signet_certs::JwtSvid) -> MintJwtSvidResponse {
-    MintJwtSvidResponse {
+pub fn respond_in_frame(svid: &signet_certs::JwtSvid) -> Bytes {
+    const HEAD: usize = 5;
+    let answer = MintJwtSvidResponse {
         token: svid.expose_token().to_owned(),
-    }
+    };
+    let length = answer.encoded_len();
+    let mut frame = BytesMut::with_capacity(HEAD + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    frame.put_slice(&answer.encode_to_vec());
+    frame.freeze()
 }
 
 #[cfg(test)]

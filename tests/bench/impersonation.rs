@@ -46,15 +46,13 @@ pub(crate) async fn measure(pinned: bool, rows: &mut Vec<Row>) {
     let scrape = ca.scrape().await;
     let pods = scrape.value("signet_ca_pods_indexed", &[]);
     let bytes = scrape.value("signet_ca_pod_index_bytes", &[]);
-    rows.push(row(
+    let size = bytes / 1_048_576.0;
+    let index = row(
         format!("index of {pods} pods"),
-        format!(
-            "{:.0} bytes each, {} in all",
-            bytes / pods,
-            mib(bytes / 1_048_576.0)
-        ),
-        "bound 60 MiB",
-    ));
+        format!("{:.0} bytes each, {} in all", bytes / pods, mib(size)),
+        "",
+    );
+    rows.push(index.held("at most 60 MiB", size <= 60.0));
     rows.push(row(
         "CA resident, pods listed",
         format!("{} ({} without node accounts)", mib(listed), mib(idle)),

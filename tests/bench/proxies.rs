@@ -164,14 +164,18 @@ async fn requests(pair: &Pair, entry: &str) -> f64 {
     2.0 * as_f64(done) / (pair.cpu() - before).as_secs_f64()
 }
 
+/// The target of each line beside Envoy.
+const AHEAD: &str = "ahead of Envoy";
+
 fn report(ours: &Figures, theirs: &Figures, direct: Latency, rows: &mut Vec<Row>) {
     let mut rate = |what: &str, unit: &str, pick: fn(&Figures) -> f64| {
         let (a, b) = (pick(ours), pick(theirs));
-        rows.push(row(
+        let row = row(
             what,
             format!("{a:.0} {unit}"),
             format!("Envoy {b:.0}: {:.2} times", a / b),
-        ));
+        );
+        rows.push(row.held(AHEAD, a > b));
     };
     rate("proxy: HTTP/1.1 requests", "per CPU-second", |f| f.http1);
     rate("proxy: HTTP/2-hop requests", "per CPU-second", |f| f.http2);
@@ -182,11 +186,12 @@ fn report(ours: &Figures, theirs: &Figures, direct: Latency, rows: &mut Vec<Row>
     rate("proxy: TCP bulk", "MB per CPU-second", |f| f.bulk);
     let mut size = |what: &str, unit: &str, pick: fn(&Figures) -> f64| {
         let (a, b) = (pick(ours), pick(theirs));
-        rows.push(row(
+        let row = row(
             what,
             format!("{a:.1} {unit}"),
             format!("Envoy {b:.1} {unit}: {:.2} of it", a / b),
-        ));
+        );
+        rows.push(row.held(AHEAD, a < b));
     };
     size("proxy resident, idle", "MiB", |f| f.idle);
     size("proxy resident, an idle mutual-TLS connection", "KiB", |f| {

@@ -39,14 +39,19 @@ pub enum Signature {
     Good,
     /// Not by any published key.
     Bad,
-    /// The keys cannot be read.
+    /// The keys cannot be read, are being fetched, or are of a kind that is not checked here.
     Unknown,
 }
 
 enum Key {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     P256(Vec<u8>),
     P384(Vec<u8>),
+    /// Of a kind that is not checked here, as P-521.
+    Unchecked,
 }
 
 #[derive(Default)]
@@ -83,18 +88,25 @@ impl Jwks {
         let key_id = claims.key_id.clone().unwrap_or_default();
         let mut keys = self.keys.load_full();
         if keys.are_stale(&key_id, now) {
-            if !keys.by_id.contains_key(&key_id) {
-                self.fetched(self.begun.clone().lock_owned().await, &key_id, now)
-                    .await;
-                keys = self.keys.load_full();
-            } else if let Ok(begun) = self.begun.clone().try_lock_owned() {
+            let known = keys.by_id.contains_key(&key_id);
+            match self.begun.clone().try_lock_owned() {
                 // The key is known: it is used now, and whether it still stands is for the next token.
-                drop(self.fetched(begun, &key_id, now));
+                Ok(begun) if known => drop(self.fetched(begun, &key_id, now)),
+                Ok(begun) => {
+                    self.fetched(begun, &key_id, now).await;
+                    keys = self.keys.load_full();
+                }
+                Err(_) if known => {}
+                // Who comes while a fetch is under way does not queue behind it, holding a place: it may
+                // hang.
+                Err(_) => return self.skipped(),
             }
         }
         if !keys.readable {
-            Metrics::count(&self.metrics.jwks, "skipped");
-            return Signature::Unknown;
+            return self.skipped();
+        }
+        if claims.algorithm == Algorithm::Unchecked && keys.has_unchecked(claims.key_id.as_deref()) {
+            return self.skipped();
         }
         match keys.by_id.get(&key_id) {
             Some(key) if signed_by(key, claims.algorithm, token) => Signature::Good,
@@ -109,6 +121,12 @@ impl Jwks {
             }
             _ => Signature::Bad,
         }
+    }
+
+    /// The review decides alone.
+    fn skipped(&self) -> Signature {
+        Metrics::count(&self.metrics.jwks, "skipped");
+        Signature::Unknown
     }
 
     /// Begins a fetch if one is due. It runs in a task of its own and counts from its beginning: a
@@ -168,6 +186,15 @@ impl Jwks {
 }
 
 impl Keys {
+    /// Whether a key of a kind that is not checked here may have signed.
+    fn has_unchecked(&self, key_id: Option<&str>) -> bool {
+        let unchecked = |key: &Key| matches!(key, Key::Unchecked);
+        match key_id {
+            Some(id) => self.by_id.get(id).is_some_and(unchecked),
+            None => self.by_id.values().any(unchecked),
+        }
+    }
+
     /// Whether these are worth a fetch for a token signed by `key_id`.
     fn are_stale(&self, key_id: &str, now: UnixTime) -> bool {
         self.fetched.is_none_or(|at| {
@@ -210,7 +237,7 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// Keys of kinds that are not used here are skipped; a key of a known kind that cannot be read fails
+/// Keys that are no public keys are skipped; a key of a known kind that cannot be read fails
 /// the set (I4).
 fn parse(text: &str) -> Result<HashMap<String, Key>, String> {
     let set: Set = serde_json::from_str(text).map_err(|e| format!("not a JWK set: {e}"))?;
@@ -232,6 +259,7 @@ fn parse(text: &str) -> Result<HashMap<String, Key>, String> {
             },
             ("EC", Some("P-256")) => Key::P256(point()?),
             ("EC", Some("P-384")) => Key::P384(point()?),
+            ("EC" | "OKP", _) => Key::Unchecked,
             _ => continue,
         };
         keys.insert(jwk.kid, key);
@@ -260,6 +288,15 @@ fn signed_by(key: &Key, algorithm: Algorithm, token: &BearerToken) -> bool {
         }
         (Key::Rsa { n, e }, Algorithm::Rs512) => {
             RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PKCS1_2048_8192_SHA512, signed, &signature)
+        }
+        (Key::Rsa { n, e }, Algorithm::Ps256) => {
+            RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PSS_2048_8192_SHA256, signed, &signature)
+        }
+        (Key::Rsa { n, e }, Algorithm::Ps384) => {
+            RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PSS_2048_8192_SHA384, signed, &signature)
+        }
+        (Key::Rsa { n, e }, Algorithm::Ps512) => {
+            RsaPublicKeyComponents { n, e }.verify(&signature::RSA_PSS_2048_8192_SHA512, signed, &signature)
         }
         (Key::P256(point), Algorithm::Es256) => {
             UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(signed, &signature)

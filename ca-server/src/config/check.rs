@@ -17,6 +17,8 @@ const SHORTEST_TTL: Duration = Duration::from_secs(10);
 /// Waiting for a place and for the answer may take this each, within the deadline of a whole call.
 const REVIEW_TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(9);
+/// Younger connections cost more handshakes than they help.
+const SHORTEST_AGE: Duration = Duration::from_secs(1);
 /// The name Istio's clients dial unless told otherwise.
 const ISTIO_NAMES: &[&str] = &["istiod.istio-system.svc"];
 
@@ -111,12 +113,24 @@ fn limits(raw: &Raw, faults: &mut Faults) -> Limits {
         value
     };
     let review_timeout = duration(raw.review_timeout, 5);
+    let connections = bound("connections", raw.connections, 10_000);
+    let connection_age = duration(raw.connection_age, 1_800);
     let limits = Limits {
         review_timeout,
         reviews: bound("reviews_in_flight", raw.reviews_in_flight, 32),
         requests: bound("requests_in_flight", raw.requests_in_flight, 512),
-        connections: bound("connections", raw.connections, 10_000),
+        connections,
+        connections_per_address: bound(
+            "connections_per_address",
+            raw.connections_per_address,
+            (connections / 4).max(1),
+        ),
+        connection_age,
     };
+    if connection_age < SHORTEST_AGE {
+        let least = HumanDuration(SHORTEST_AGE);
+        faults.add("connection_age", format!("must be at least {least}"));
+    }
     if !REVIEW_TIMEOUTS.contains(&review_timeout) {
         let (least, most) = (
             HumanDuration(*REVIEW_TIMEOUTS.start()),

@@ -49,6 +49,8 @@ impl Config {
             reviews_in_flight: Some(self.limits.reviews),
             requests_in_flight: Some(self.limits.requests),
             connections: Some(self.limits.connections),
+            connections_per_address: Some(self.limits.connections_per_address),
+            connection_age: human(self.limits.connection_age),
             log_format: Some(
                 if self.logs.0 == LogFormat::Json {
                     "json"

@@ -18,14 +18,19 @@ fn key() -> Arc<JwtAuthority> {
     Arc::new(JwtAuthority::new(Arc::new(SigningKey::generate().unwrap())).unwrap())
 }
 
-/// Steps until there is nothing to do; what was done on the way, and when to wake.
+/// At a start, or when the file has changed.
 fn settle(keys: &mut JwtKeys, supply: &Supply, now: UnixTime) -> (Vec<&'static str>, UnixTime) {
+    steps(keys, &Event::Supplied, supply, now)
+}
+
+/// Steps until there is nothing to do; what was done on the way, and when to wake.
+fn steps(keys: &mut JwtKeys, first: &Event, supply: &Supply, now: UnixTime) -> (Vec<&'static str>, UnixTime) {
     let mut done = Vec::new();
-    let mut event = Event::Woke;
+    let mut event = first.clone();
     for _ in 0..100 {
         let (next, action) = step(keys.clone(), event, supply, &policy(), now);
         *keys = next;
-        event = Event::Woke;
+        event = first.clone();
         match action {
             Action::Make => event = Event::Made(key()),
             Action::Store(change) => done.push(change.as_str()),
@@ -84,7 +89,71 @@ fn supply(wanted: &[&Arc<JwtAuthority>], held: &[&Arc<JwtAuthority>]) -> Supply 
     Supply::File {
         wanted: public(wanted),
         held: public(held),
+        turning: true,
     }
+}
+
+/// A file that has had its way.
+fn settled(wanted: &[&Arc<JwtAuthority>]) -> Supply {
+    match supply(wanted, wanted) {
+        Supply::File { wanted, held, .. } => Supply::File {
+            wanted,
+            held,
+            turning: false,
+        },
+        Supply::Own => Supply::Own,
+    }
+}
+
+#[test]
+fn a_replica_whose_file_is_behind_changes_nothing_of_what_another_did_by_a_newer_one() {
+    let (a, b) = (key(), key());
+    let (behind, newer) = (settled(&[&a]), supply(&[&b, &a], &[&a, &b]));
+    let mut keys = JwtKeys::default();
+    settle(&mut keys, &supply(&[&a], &[&a]), at(0));
+    let turn = 10 + 4 * HINT;
+    let gone = 5_000 + policy().keep.as_secs();
+    for (now, file) in [
+        (10, &newer),
+        (turn, &newer),
+        (5_000, &supply(&[&b], &[&a, &b])),
+        (gone, &supply(&[&b], &[&b])),
+    ] {
+        assert!(!settle(&mut keys, file, at(now)).0.is_empty(), "{now}");
+        let before = keys.clone();
+        let (done, _) = steps(&mut keys, &Event::Woke, &behind, at(now));
+        assert!(done.is_empty() && keys.same(&before), "{now}: {done:?}");
+    }
+    assert_eq!(kid(&keys), b.public().kid());
+}
+
+#[test]
+fn where_an_operators_key_signs_a_replica_that_makes_its_own_leaves_it_until_it_starts_anew() {
+    let a = key();
+    let mut keys = JwtKeys::default();
+    settle(&mut keys, &supply(&[&a], &[&a]), at(0));
+    let (done, _) = steps(&mut keys, &Event::Woke, &Supply::Own, at(10));
+    assert!(done.is_empty(), "{done:?}");
+    assert_eq!(
+        settle(&mut keys, &Supply::Own, at(20)).0,
+        ["retired", "activated"]
+    );
+}
+
+#[test]
+fn a_key_that_another_replica_retired_signs_on_until_its_last_token_would_outlive_it() {
+    let (a, b) = (key(), key());
+    let mut keys = JwtKeys::default();
+    settle(&mut keys, &supply(&[&a], &[&a]), at(0));
+    settle(&mut keys, &supply(&[&b, &a], &[&a, &b]), at(0));
+    settle(&mut keys, &supply(&[&b, &a], &[&a, &b]), at(4 * HINT));
+    let old = |keys: &JwtKeys| {
+        let old = keys.0.iter().find(|entry| entry.key == *a.public()).unwrap();
+        signs_until(old, &policy())
+    };
+    assert_eq!(old(&keys), None, "it is still in the file");
+    settle(&mut keys, &supply(&[&b], &[&a, &b]), at(5_000));
+    assert_eq!(old(&keys), Some(at(5_000 + 4 * HINT)));
 }
 
 #[test]

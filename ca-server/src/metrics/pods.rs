@@ -13,7 +13,7 @@ use super::{Outcome, Outcomes};
 pub struct PodMetrics {
     /// Live pods in the index.
     pub indexed: Gauge,
-    /// Memory the index holds, as of the last listing.
+    /// Memory the index holds, as of the last listing or bookmark.
     pub bytes: Gauge,
     /// When the watch last said something, seconds since the epoch.
     pub heard: Gauge,
@@ -37,7 +37,7 @@ impl PodMetrics {
         r.register("pods_indexed", "Live pods in the index", metrics.indexed.clone());
         r.register(
             "pod_index_bytes",
-            "Memory the index of pods holds, as of the last listing",
+            "Memory the index of pods holds, as of the last listing or bookmark",
             metrics.bytes.clone(),
         );
         r.register(

@@ -127,7 +127,7 @@ impl TrustMetrics {
         for (family, outcomes) in [
             (
                 &self.jwt_svids,
-                &["issued", "overloaded", "no_authority", "mint_failed"][..],
+                &["issued", "overloaded", "deadline", "no_authority", "mint_failed"][..],
             ),
             (
                 &self.jwt_rotations,
@@ -138,6 +138,7 @@ impl TrustMetrics {
                     "conflict",
                     "failed",
                     "key_file",
+                    "not_held",
                 ],
             ),
             (

@@ -1,17 +1,16 @@
 //! Who signs: our own root or the operator's CA, and the issuing authority made below it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use signet_certs::key::KeyKind;
 use signet_certs::verify::verify_authority;
-use signet_certs::{Authority, SigningKey, TrustBundle};
+use signet_certs::{Authority, JwtAuthority, SigningKey, TrustBundle};
 use signet_runtime::files::FollowedFile;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::jwt::signing;
 use super::{RotateError, Rotator};
-use crate::jwt_source::JwtSource;
 use crate::plugged_in::{self, PluggedIn};
 use crate::slots::{Snapshot, Source};
 use crate::state::CaState;
@@ -29,19 +28,29 @@ pub(super) enum Signer {
 }
 
 impl Rotator {
-    /// Who signs under this state. With a plugged-in CA, its roots are written into the state first,
-    /// so that the sequence rises and survives.
-    pub(super) async fn signer(&self, state: &CaState) -> Result<(CaState, Signer), RotateError> {
+    /// Who signs under this state. What it signs is verified against the state's roots, whoever wrote
+    /// them: another replica may have newer files than this one.
+    pub(super) fn signer(&self, state: &CaState) -> Result<Signer, RotateError> {
         let Some(directory) = &self.plugged_in else {
             let root = state.active().ok_or(RotateError::NoKey)?;
-            return Ok((state.clone(), Signer::Root(Arc::clone(root))));
+            return Ok(Signer::Root(Arc::clone(root)));
         };
-        let PluggedIn { authority, bundle } =
-            plugged_in::load(directory, &self.domain, self.clock.now()).map_err(plugged_in_fault)?;
+        let PluggedIn { authority, .. } = self.load(directory)?;
+        Ok(Signer::PluggedIn(Arc::new(authority)))
+    }
+
+    /// Writes the roots of a plugged-in CA into the state, so that the sequence rises and survives. Only
+    /// for a start and when its files changed here: replicas whose files differ for some seconds would
+    /// otherwise overwrite each other.
+    pub(super) async fn align(&self, state: &CaState) -> Result<CaState, RotateError> {
         let mut state = state.clone();
+        let Some(directory) = &self.plugged_in else {
+            return Ok(state);
+        };
+        let PluggedIn { bundle, .. } = self.load(directory)?;
         for _ in 0..CONFLICTS {
             if bundle.same_roots(state.bundle()) {
-                return Ok((state, Signer::PluggedIn(Arc::new(authority))));
+                return Ok(state);
             }
             let shared = state.bundle().roots().iter().any(|old| {
                 bundle
@@ -70,13 +79,17 @@ impl Rotator {
         }))
     }
 
+    fn load(&self, directory: &Path) -> Result<PluggedIn, RotateError> {
+        plugged_in::load(directory, &self.domain, self.clock.now()).map_err(plugged_in_fault)
+    }
+
     /// A fresh issuing authority below the signer, or the signer itself where that is right, verified
     /// against the bundle.
     pub(super) fn snapshot(
         &self,
         state: &CaState,
         signer: &Signer,
-        jwt: &JwtSource,
+        jwt: Option<Arc<JwtAuthority>>,
     ) -> Result<Snapshot, RotateError> {
         let now = self.clock.now();
         let below = |parent: &Authority| -> Result<Arc<Authority>, RotateError> {
@@ -110,7 +123,7 @@ impl Rotator {
         };
         verify_authority(&issuing, state.bundle(), now)?;
         let snapshot = Snapshot::new(self.bundle(state), issuing, source, now);
-        Ok(snapshot.with_jwt(signing(state, jwt)))
+        Ok(snapshot.with_jwt(jwt))
     }
 
     /// The bundle of a state, with the hint for those who poll it.
@@ -128,7 +141,10 @@ fn plugged_in_fault(fault: plugged_in::PluggedInError) -> RotateError {
 }
 
 /// The plugged-in CA's files, followed by contents.
-pub(super) struct PluggedFiles(Vec<FollowedFile>);
+pub(super) struct PluggedFiles {
+    files: Vec<FollowedFile>,
+    ticks: Interval,
+}
 
 impl PluggedFiles {
     pub(super) fn new(directory: Option<&PathBuf>) -> Self {
@@ -140,18 +156,22 @@ impl PluggedFiles {
         for file in &mut files {
             let _ = file.poll();
         }
-        Self(files)
+        Self {
+            files,
+            ticks: ticks(FILES_POLL),
+        }
     }
 
-    /// Ends when contents changed; never without a plugged-in CA.
+    /// Ends when contents changed; never without a plugged-in CA. What wakes the loop meanwhile costs no
+    /// tick.
     pub(super) async fn changed(&mut self) {
-        if self.0.is_empty() {
+        if self.files.is_empty() {
             return std::future::pending().await;
         }
         loop {
-            tokio::time::sleep(FILES_POLL).await;
+            self.ticks.tick().await;
             let changed = self
-                .0
+                .files
                 .iter_mut()
                 .filter_map(|file| file.poll().ok().flatten())
                 .count();
@@ -160,4 +180,11 @@ impl PluggedFiles {
             }
         }
     }
+}
+
+/// Ticks for a file that is polled, the first after one period.
+pub(super) fn ticks(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -51,13 +51,13 @@ async fn a_stored_state_that_cannot_sign_does_not_stop_renewal_under_the_last_go
     let mut offered = Some(keyless);
     let early = rotator(dir.path(), minus(due, Duration::from_secs(1)));
     let refused = early
-        .turn(&mut state, &mut offered, &JwtSource::Own, &slots, "state")
+        .turn(&mut state, &mut offered, &JwtSource::Own, &slots, Why::State)
         .await;
     assert!(matches!(refused, Err(RotateError::NoKey)));
     assert_eq!(slots.current().issuing.id(), before);
 
     let late = rotator(dir.path(), due);
-    late.turn(&mut state, &mut offered, &JwtSource::Own, &slots, "due")
+    late.turn(&mut state, &mut offered, &JwtSource::Own, &slots, Why::Due)
         .await
         .unwrap();
     assert_ne!(slots.current().issuing.id(), before, "renewed all the same");
@@ -126,10 +126,12 @@ async fn a_jwt_rotation_raises_the_sequence_and_leaves_the_issuing_authority_alo
     let early = rotator(dir.path(), plus(NOW, life - policy().lead));
     let own = JwtSource::Own;
     // The issuing authority of these tests lives 1,000 s: it is renewed as its loop would.
-    early.renew(&mut state, &own, &slots, "due").await.unwrap();
+    early.renew(&mut state, &own, &slots, Why::Due).await.unwrap();
     let (issuing_now, renew_now) = (slots.current().issuing.id(), slots.current().renew_at);
     assert!(issuing_now != issuing && renew_now > renew_at);
-    let due = early.turn_jwt(&mut state, &own, &slots).await;
+    let due = early
+        .turn_jwt(&mut state, &mut Supplied::by(JwtSource::Own), &slots)
+        .await;
     assert_eq!(due, plus(NOW, life));
     let prepared = slots.current();
     assert_eq!(
@@ -143,8 +145,9 @@ async fn a_jwt_rotation_raises_the_sequence_and_leaves_the_issuing_authority_alo
     assert_eq!(prepared.jwt.as_ref().unwrap().public().kid(), first);
 
     let late = rotator(dir.path(), plus(NOW, life));
-    late.renew(&mut state, &own, &slots, "due").await.unwrap();
-    late.turn_jwt(&mut state, &own, &slots).await;
+    late.renew(&mut state, &own, &slots, Why::Due).await.unwrap();
+    late.turn_jwt(&mut state, &mut Supplied::by(JwtSource::Own), &slots)
+        .await;
     let activated = slots.current();
     assert_eq!(
         (activated.bundle.sequence(), activated.bundle.jwt_keys().len()),
@@ -172,10 +175,12 @@ async fn a_conflict_while_running_is_left_to_the_watch_and_the_key_in_force_sign
     let other = rotator(dir.path(), plus(NOW, policy().life));
     let (theirs, _) = other.start(&state, &JwtSource::Own).await.unwrap();
     let late = rotator(dir.path(), plus(NOW, policy().life));
-    late.renew(&mut state, &JwtSource::Own, &slots, "due")
+    late.renew(&mut state, &JwtSource::Own, &slots, Why::Due)
         .await
         .unwrap();
-    let due = late.turn_jwt(&mut state, &JwtSource::Own, &slots).await;
+    let due = late
+        .turn_jwt(&mut state, &mut Supplied::by(JwtSource::Own), &slots)
+        .await;
     assert_eq!(due, plus(NOW, policy().life + RETRY));
     assert_eq!(slots.current().jwt.as_ref().unwrap().public().kid(), before);
 
@@ -203,4 +208,177 @@ async fn an_operators_key_signs_and_never_lies_in_the_state() {
         2,
         "the root's alone, begin and end"
     );
+}
+
+/// The wall clock of tests whose time is tokio's.
+struct Running(tokio::time::Instant);
+
+impl Clock for Running {
+    fn now(&self) -> UnixTime {
+        plus(NOW, self.0.elapsed())
+    }
+}
+
+/// A replica that runs: what it has in force, and how often it wrote.
+struct Replica {
+    slots: Slots,
+    metrics: Metrics,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Replica {
+    async fn start(
+        state: &std::path::Path,
+        plugged_in: Option<PathBuf>,
+        keys: Option<&std::path::Path>,
+    ) -> Self {
+        let mut rotator = rotator(state, NOW);
+        rotator.clock = Arc::new(Running(tokio::time::Instant::now()));
+        rotator.plugged_in = plugged_in;
+        let metrics = rotator.metrics.clone();
+        let source = JwtSource::open(keys).unwrap();
+        let stored = rotator.store.create(&fresh(1)).await.unwrap();
+        let (state, snapshot) = rotator.start(&stored, &source).await.unwrap();
+        let slots = Slots::new(snapshot);
+        let task = tokio::spawn(rotator.run(state, source, slots.clone()));
+        Self { slots, metrics, task }
+    }
+
+    fn count(&self, outcome: &'static str) -> u64 {
+        let family = &self.metrics.trust.jwt_rotations;
+        family.get_or_create(&crate::metrics::Outcome { outcome }).get()
+    }
+
+    fn changes(&self) -> u64 {
+        ["prepared", "activated", "retired"]
+            .map(|o| self.count(o))
+            .iter()
+            .sum()
+    }
+
+    fn signs(&self) -> String {
+        self.slots
+            .current()
+            .jwt
+            .as_ref()
+            .unwrap()
+            .public()
+            .kid()
+            .to_owned()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_whose_key_files_change_some_seconds_apart_do_not_undo_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let pems: Vec<String> = (0..2)
+        .map(|_| SigningKey::generate().unwrap().expose_pem().to_string())
+        .collect();
+    let files = ["a.pem", "b.pem"].map(|name| dir.path().join(name));
+    let write = |file: &std::path::Path, keys: &[usize]| {
+        std::fs::write(
+            file,
+            keys.iter().map(|key| pems[*key].as_str()).collect::<String>(),
+        )
+        .unwrap();
+    };
+    files.iter().for_each(|file| write(file, &[0]));
+    let state = dir.path().join("state");
+    let a = Replica::start(&state, None, Some(&files[0])).await;
+    let b = Replica::start(&state, None, Some(&files[1])).await;
+    let first = a.signs();
+    let before = a.changes() + b.changes();
+    // Appended, put first, and the old one removed: each file follows five seconds after the other.
+    for keys in [&[0, 1][..], &[1, 0], &[1]] {
+        write(&files[0], keys);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        write(&files[1], keys);
+        tokio::time::sleep(policy().lead + Duration::from_secs(60)).await;
+        assert!(
+            a.slots.current().bundle.same_content(&b.slots.current().bundle),
+            "{keys:?}"
+        );
+        assert_eq!(a.signs(), b.signs(), "{keys:?}");
+    }
+    assert_ne!(a.signs(), first, "the second key took over");
+    assert_eq!(
+        a.changes() + b.changes() - before,
+        3,
+        "prepared, activated, retired: once each"
+    );
+    assert_eq!(b.count("not_held"), 0, "both had it in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_without_the_key_that_signs_goes_on_with_the_one_before_and_then_with_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let pems: Vec<String> = (0..2)
+        .map(|_| SigningKey::generate().unwrap().expose_pem().to_string())
+        .collect();
+    let files = ["a.pem", "b.pem"].map(|name| dir.path().join(name));
+    files
+        .iter()
+        .for_each(|file| std::fs::write(file, &pems[0]).unwrap());
+    let state = dir.path().join("state");
+    let a = Replica::start(&state, None, Some(&files[0])).await;
+    let b = Replica::start(&state, None, Some(&files[1])).await;
+    let first = b.signs();
+    std::fs::write(&files[0], &pems[1]).unwrap();
+    tokio::time::sleep(policy().lead + Duration::from_secs(60)).await;
+    assert_ne!(a.signs(), first);
+    assert_eq!((b.signs(), b.count("not_held")), (first, 1));
+    tokio::time::sleep(policy().lead).await;
+    assert!(
+        b.slots.current().jwt.is_none(),
+        "a token of it would outlive its key"
+    );
+    std::fs::write(&files[1], &pems[1]).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(b.signs(), a.signs());
+    assert_eq!((b.changes(), b.count("not_held")), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_whose_plugged_in_roots_change_some_seconds_apart_do_not_undo_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let life = Duration::from_secs(86_400);
+    let root = |at| {
+        let key = Arc::new(SigningKey::generate().unwrap());
+        Authority::self_signed_root(&domain(), key, life, at).unwrap()
+    };
+    let (old, new) = (root(NOW), root(NOW));
+    let pem = |authority: &Authority| authority.certificate().to_pem();
+    let cas = ["a", "b"].map(|name| dir.path().join(name));
+    let write = |ca: &std::path::Path, file: &str, text: &str| {
+        std::fs::create_dir_all(ca).unwrap();
+        std::fs::write(ca.join(file), text).unwrap();
+    };
+    for ca in &cas {
+        write(ca, "tls.crt", &pem(&old));
+        write(ca, "tls.key", &old.key().expose_pem());
+        write(ca, "ca.crt", &pem(&old));
+    }
+    let state = dir.path().join("state");
+    let born = TrustBundle::new(domain(), vec![old.certificate().clone()], 1).unwrap();
+    let store = FileStore::open(&state).unwrap();
+    store.create(&CaState::with_bundle(Arc::new(born))).unwrap();
+    let a = Replica::start(&state, Some(cas[0].clone()), None).await;
+    let b = Replica::start(&state, Some(cas[1].clone()), None).await;
+    let before = a.slots.current().bundle.sequence();
+    let both = format!("{}{}", pem(&old), pem(&new));
+    for (turn, roots) in [(1, &both), (2, &pem(&old))] {
+        write(&cas[0], "ca.crt", roots);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        write(&cas[1], "ca.crt", roots);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let (of_a, of_b) = (a.slots.current(), b.slots.current());
+        assert!(of_a.bundle.same_content(&of_b.bundle), "{turn}");
+        assert_eq!(of_a.bundle.sequence(), before + turn, "written once");
+    }
 }

@@ -11,7 +11,7 @@ use crate::config::{Config, StateAt};
 use crate::jwt_rotation::Policy;
 use crate::jwt_source::JwtSource;
 use crate::metrics::Metrics;
-use crate::publisher::already_published;
+use crate::publisher::{Published, already_published};
 use crate::rotator::{Rotator, first_keys};
 use crate::slots::{Slots, Snapshot};
 use crate::state::CaState;
@@ -70,19 +70,42 @@ fn jwt_policy(config: &Config) -> Policy {
     Policy::new(config.lifetimes.refresh_hint, jwt.key_life, jwt.ttl.max)
 }
 
-/// At start an API server may be away for a moment; a damaged state is no matter of patience.
+/// At start an API server may be away for a moment.
+const PATIENCE: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    cap: Duration::from_secs(10),
+};
+
+/// What was published before, as soon as the API server tells. A ConfigMap that makes no sense is no matter
+/// of patience.
+async fn published_patiently(client: &kube::Client, config: &Config) -> Result<Option<Published>, String> {
+    let mut attempt = 0;
+    loop {
+        match already_published(client, &config.publishing.configmaps, &config.trust_domain).await {
+            Ok(published) => return Ok(published),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, attempt, "published roots cannot be looked for yet; trying again");
+                tokio::time::sleep(PATIENCE.delay(attempt, random_share())).await;
+                attempt += 1;
+            }
+            Err(error) => {
+                return Err(format!(
+                    "cannot tell whether there has been a root before: {error}"
+                ));
+            }
+        }
+    }
+}
+
+/// The state, as soon as it can be read. A damaged one is no matter of patience.
 async fn load_patiently(store: &Store, config: &Config) -> Result<Option<CaState>, String> {
-    let backoff = Backoff {
-        base: Duration::from_millis(500),
-        cap: Duration::from_secs(10),
-    };
     let mut attempt = 0;
     loop {
         match store.load(&config.trust_domain).await {
             Ok(state) => return Ok(state),
             Err(error) if error.is_transient() => {
                 tracing::warn!(place = %store.place(), %error, attempt, "state cannot be read yet; trying again");
-                tokio::time::sleep(backoff.delay(attempt, random_share())).await;
+                tokio::time::sleep(PATIENCE.delay(attempt, random_share())).await;
                 attempt += 1;
             }
             Err(e) => return Err(e.to_string()),
@@ -98,9 +121,7 @@ async fn first_state(
     (store, jwt): (&Store, &JwtSource),
     clock: &Arc<dyn Clock>,
 ) -> Result<CaState, String> {
-    let published = already_published(client, &config.trust_domain)
-        .await
-        .map_err(|e| format!("cannot tell whether there has been a root before: {e}"))?;
+    let published = published_patiently(client, config).await?;
     if let (Some(published), false) = (&published, new_root) {
         return Err(format!(
             "there is no state at {}, but configmap {} names a root that workloads trust. Restore the state \

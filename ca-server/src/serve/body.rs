@@ -8,34 +8,48 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use hyper::body::{Body, Frame};
+use tonic::Status;
 
-/// A request's body.
-pub(super) struct Incoming(pub(super) RecvStream);
+use super::waiting::Wait;
+use crate::serve::MessageError;
+
+/// A request's body, and the place of its call while more of it is waited for.
+pub(super) struct Incoming {
+    pub(super) stream: RecvStream,
+    pub(super) wait: Wait,
+}
 
 impl Body for Incoming {
     type Data = Bytes;
-    type Error = h2::Error;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        match ready!(self.0.poll_data(cx)) {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let polled = this.stream.poll_data(cx);
+        if polled.is_pending() && this.wait.begin().is_err() {
+            return Poll::Ready(Some(Err(MessageError::Busy.status())));
+        }
+        match ready!(polled) {
             Some(Ok(data)) => {
                 // Taken over: the peer may send as much again.
-                let _ = self.0.flow_control().release_capacity(data.len());
+                let _ = this.stream.flow_control().release_capacity(data.len());
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Some(Err(e)) => Poll::Ready(Some(Err(e))),
+            Some(Err(e)) => Poll::Ready(Some(Err(Status::from_error(Box::new(e))))),
             None => {
-                let trailers = ready!(self.0.poll_trailers(cx))?;
+                let trailers = ready!(this.stream.poll_trailers(cx));
+                let trailers = trailers.map_err(|e| Status::from_error(Box::new(e)))?;
+                this.wait.end();
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.stream.is_end_stream()
     }
 }
 

@@ -17,13 +17,19 @@ use tonic::Status;
 use tower::Service as _;
 
 use super::body::{self, Incoming};
-use super::{CALL_DEADLINE, Server, message};
+use super::{CALL_DEADLINE, MessageError, Server, message};
+use crate::jwt_service::Minting;
 use crate::listener::Peer;
+use crate::metrics::Metrics;
+use crate::service::Issuing;
 
 const CREATE_CERTIFICATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+const MINT_JWT_SVID: &str = "/signet.ca.v1.Authority/MintJwtSvid";
+
 /// What a call came to.
 enum Reply {
-    Issued(Bytes),
+    /// The one message of a unary call.
+    Message(Bytes),
     Refused(Box<Status>),
     /// A generated service's answer, which may go on for as long as the connection.
     Streamed(Box<Response<tonic::body::Body>>),
@@ -42,7 +48,7 @@ impl Answer {
     /// left is no fault, so nothing here fails.
     pub(super) fn send(mut self) -> Option<Call> {
         match self.reply {
-            Reply::Issued(message) => {
+            Reply::Message(message) => {
                 let mut head = Response::new(());
                 head.headers_mut()
                     .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -97,7 +103,9 @@ impl Call {
         let (server, peer) = (Arc::clone(server), Arc::clone(peer));
         let path = request.uri().path();
         let work: BoxFuture<'static, Reply> = if path == CREATE_CERTIFICATE {
-            Box::pin(create_certificate(server, peer, request))
+            Box::pin(async move { unary(&server.issuing, &server, &peer, request).await })
+        } else if path == MINT_JWT_SVID {
+            Box::pin(async move { unary(&server.minting, &server, &peer, request).await })
         } else if path
             .strip_prefix('/')
             .and_then(|path| path.strip_prefix(AUTHORITY))
@@ -134,32 +142,69 @@ impl Future for Call {
     }
 }
 
-async fn create_certificate(server: Arc<Server>, peer: Arc<Peer>, request: Request<RecvStream>) -> Reply {
+/// A method with one message each way. It counts and records every call, whatever becomes of it.
+trait Unary {
+    async fn answer(&self, headers: &HeaderMap, message: Bytes, peer: &Peer) -> Result<Bytes, Status>;
+    fn unreadable(&self, error: MessageError, peer: &Peer) -> Status;
+    fn late(&self, peer: &Peer) -> Status;
+}
+
+macro_rules! unary {
+    ($service:ty, $method:ident) => {
+        impl Unary for $service {
+            async fn answer(
+                &self,
+                headers: &HeaderMap,
+                message: Bytes,
+                peer: &Peer,
+            ) -> Result<Bytes, Status> {
+                self.$method(headers, message, peer).await
+            }
+
+            fn unreadable(&self, error: MessageError, peer: &Peer) -> Status {
+                Self::unreadable(self, error, peer)
+            }
+
+            fn late(&self, peer: &Peer) -> Status {
+                Self::late(self, peer)
+            }
+        }
+    };
+}
+
+unary!(Issuing, create);
+unary!(Minting, mint);
+
+async fn unary(method: &impl Unary, server: &Server, peer: &Peer, request: Request<RecvStream>) -> Reply {
     let (head, mut body) = request.into_parts();
-    let issuing = &server.issuing;
+    let mut wait = server.waiting.call(peer.address);
     let answer = async {
-        match message::read(&mut body).await {
-            Ok(message) => issuing.create(&head.headers, message, &peer).await,
-            Err(error) => Err(issuing.unreadable(error, &peer)),
+        match message::read(&mut body, &mut wait).await {
+            Ok(message) => method.answer(&head.headers, message, peer).await,
+            Err(error) => Err(method.unreadable(error, peer)),
         }
     };
     let answer = match tokio::time::timeout(patience(&head.headers), answer).await {
         Ok(answer) => answer,
-        Err(_) => Err(issuing.late(&peer)),
+        Err(_) => Err(method.late(peer)),
     };
     match answer {
-        Ok(message) => Reply::Issued(message),
+        Ok(message) => Reply::Message(message),
         Err(status) => Reply::Refused(Box::new(status)),
     }
 }
 
 async fn generated(server: Arc<Server>, peer: Arc<Peer>, request: Request<RecvStream>) -> Reply {
-    let mut request = request.map(Incoming);
+    let wait = server.waiting.call(peer.address);
+    let mut request = request.map(|stream| Incoming { stream, wait });
     request.extensions_mut().insert(Peer::clone(&peer));
     let mut service = server.authority.clone();
     match tokio::time::timeout(patience(request.headers()), service.call(request)).await {
         Ok(Ok(response)) => Reply::Streamed(Box::new(response)),
-        Err(_) => Reply::Refused(Box::new(Status::deadline_exceeded("not answered in time"))),
+        Err(_) => {
+            Metrics::count(&server.metrics.bundle_watch_refusals, "deadline");
+            Reply::Refused(Box::new(Status::deadline_exceeded("not answered in time")))
+        }
     }
 }
 

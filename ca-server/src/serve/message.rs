@@ -1,13 +1,17 @@
 //! One gRPC message in, bounded, and one out (the length-prefixed form of gRPC over HTTP/2).
 
 use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::RecvStream;
 use tonic::Status;
 
-/// Longest message read: the largest CSR, metadata, and room.
-pub(super) const MOST: usize = 128 * 1024;
+use super::waiting::{NoPlace, Wait};
+use crate::service::pushback;
+
+/// Longest message read: the largest CSR, its metadata, and room.
+pub(super) const MOST: usize = 48 * 1024;
 /// A byte that says whether it is compressed, and four of length.
 const HEAD: usize = 5;
 
@@ -24,6 +28,9 @@ pub enum MessageError {
     /// Shorter than it says, or longer.
     #[error("request is not one message")]
     NotOne,
+    /// It did not come at once, and too many are waited for already.
+    #[error("too many calls wait for the rest of their message")]
+    Busy,
     /// The peer left, or broke the protocol.
     #[error("request was not received: {0}")]
     Lost(#[from] h2::Error),
@@ -35,6 +42,7 @@ impl MessageError {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Lost(_) => "lost",
+            Self::Busy => "overloaded",
             _ => "malformed",
         }
     }
@@ -45,17 +53,35 @@ impl MessageError {
             Self::TooLarge(_) => Status::out_of_range(self.to_string()),
             Self::Compressed => Status::unimplemented(self.to_string()),
             Self::NotOne => Status::invalid_argument(self.to_string()),
+            Self::Busy => pushback("the CA is busy; send the whole message at once, or try again shortly"),
             Self::Lost(_) => Status::cancelled(self.to_string()),
         }
     }
 }
 
+impl From<NoPlace> for MessageError {
+    fn from(NoPlace: NoPlace) -> Self {
+        Self::Busy
+    }
+}
+
+/// What has come of the body; what has not takes a place to wait in.
+async fn more(body: &mut RecvStream, wait: &mut Wait) -> Result<Option<Bytes>, MessageError> {
+    let data = poll_fn(|cx| match body.poll_data(cx) {
+        Poll::Ready(data) => Poll::Ready(Ok(data)),
+        Poll::Pending => match wait.begin() {
+            Ok(()) => Poll::Pending,
+            Err(none) => Poll::Ready(Err(none)),
+        },
+    });
+    Ok(data.await?.transpose()?)
+}
+
 /// Reads the one message of a unary call to the end of its stream.
-pub(super) async fn read(body: &mut RecvStream) -> Result<Bytes, MessageError> {
+pub(super) async fn read(body: &mut RecvStream, wait: &mut Wait) -> Result<Bytes, MessageError> {
     let mut parts = BytesMut::new();
     let mut whole = None;
-    while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
-        let data = data?;
+    while let Some(data) = more(body, wait).await? {
         // Taken over: the peer may send as much again.
         let _ = body.flow_control().release_capacity(data.len());
         if data.is_empty() {
@@ -74,6 +100,7 @@ pub(super) async fn read(body: &mut RecvStream) -> Result<Bytes, MessageError> {
             whole = Some(parts.split().freeze());
         }
     }
+    wait.end();
     let mut whole = whole.ok_or(MessageError::NotOne)?;
     whole.advance(HEAD);
     Ok(whole)
@@ -122,10 +149,10 @@ mod tests {
             Err(MessageError::Compressed)
         ));
         assert!(matches!(is_whole(b"\0\0\0\0\x02abc"), Err(MessageError::NotOne)));
-        assert!(matches!(is_whole(b"\0\0\x02\0\0"), Ok(false)));
+        assert!(matches!(is_whole(b"\0\0\0\xc0\0"), Ok(false)));
         assert!(matches!(
-            is_whole(b"\0\0\x02\0\x01"),
-            Err(MessageError::TooLarge(131_073))
+            is_whole(b"\0\0\0\xc0\x01"),
+            Err(MessageError::TooLarge(49_153))
         ));
     }
 }

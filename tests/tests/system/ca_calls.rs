@@ -1,8 +1,6 @@
 //! Calls as they share connections: many at once, taken back, malformed, too slow; and what is on record
 //! when an answer has left.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Full};
@@ -114,6 +112,39 @@ async fn bytes_that_are_no_message_are_refused_counted_and_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_for_tokens_that_cannot_be_read_or_answered_in_time_are_counted_and_recorded() {
+    const MINT: &str = "/signet.ca.v1.Authority/MintJwtSvid";
+    let cluster = Cluster::start();
+    let ca = Ca::start(&cluster).await;
+    for (body, status) in [
+        (Vec::new(), Code::InvalidArgument),
+        (framed(1, b"abc"), Code::Unimplemented),
+        (framed(0, &[0xff; 40]), Code::InvalidArgument),
+        (framed(0, &vec![0; 60_000]), Code::OutOfRange),
+    ] {
+        let (got, text) = said(&ca, MINT, body).await;
+        assert_eq!(got, code(status), "{text}");
+    }
+    cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
+    let request = signet_proto::wire::signet::ca::v1::MintJwtSvidRequest {
+        audience: vec!["a".into()],
+        ..Default::default()
+    };
+    let token = format!("Bearer {}", cluster.token("shop", "cart"));
+    let headers = [("authorization", token.as_str()), ("grpc-timeout", "200m")];
+    let (got, _) = said_with(&ca, MINT, &headers, framed(0, &request.encode_to_vec())).await;
+    assert_eq!(got, code(Code::DeadlineExceeded));
+    let scrape = ca.scrape().await;
+    let count = |outcome| scrape.outcome("signet_ca_jwt_svids_total", outcome);
+    assert_eq!((count("malformed"), count("deadline")), (4, 1));
+    let log = ca.process.output();
+    let records = log
+        .lines()
+        .filter(|line| line.contains("\"jwt request answered\""));
+    assert_eq!(records.count(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn methods_that_are_not_served_are_unimplemented() {
     let cluster = Cluster::start();
     let ca = Ca::start(&cluster).await;
@@ -170,11 +201,12 @@ async fn a_call_taken_back_gives_its_place_back() {
     })
     .await;
     call.abort();
-    // Long before the review or the call would end by themselves.
-    until("the place to be free", Duration::from_secs(2), async || {
-        in_flight().await == 0.0
-    })
-    .await;
+    until("the place to be free", SOON, async || in_flight().await == 0.0).await;
+    // Neither the review nor the call ended by itself.
+    let scrape = ca.scrape().await;
+    for outcome in ["review_unavailable", "deadline"] {
+        assert_eq!(scrape.outcome("signet_ca_csrs_total", outcome), 0, "{outcome}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,12 +95,11 @@ async fn a_review_that_hangs_ends_at_its_deadline_and_is_not_kept() {
         .await;
     let token = cluster.token("shop", "cart");
     cluster.api.set_fault(FaultScope::TokenReviews, Fault::Hang);
-    let began = tokio::time::Instant::now();
+    // Were it not ended by its own deadline, the call would end by that of calls, and say so.
     assert_eq!(
         Ask::good().token(&token).refused(&ca, Code::Unavailable).await,
         UNAVAILABLE
     );
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     cluster.api.clear_fault(FaultScope::TokenReviews);
     Ask::good().token(&token).at(&ca).await.unwrap();
 }

@@ -8,7 +8,7 @@ use signet_tests::ca::{Ca, CaSetup};
 use signet_tests::client::now;
 use signet_tests::cluster::Cluster;
 use signet_tests::trust::{Mint, Watch, set, trust};
-use signet_tests::wait::SOON;
+use signet_tests::wait::{SOON, until};
 use signet_tests::{http, peers};
 use tokio::time::Instant;
 use tonic::Code;
@@ -133,9 +133,9 @@ async fn a_new_key_is_published_long_before_it_signs_and_the_old_one_outlives_it
     let before = watch.next(SOON).await.own;
     assert_eq!(before.jwt_keys().len(), 1);
     let two = watch
-        .until("the second key", SOON, |t| t.own.jwt_keys().len() == 2)
+        .until("the second key", SOON * 2, |t| t.own.jwt_keys().len() == 2)
         .await;
-    let published = Instant::now();
+    let began = Instant::now();
     assert!(two.own.sequence() > before.sequence());
     let second = two.own.jwt_keys()[1].kid().to_owned();
 
@@ -151,14 +151,12 @@ async fn a_new_key_is_published_long_before_it_signs_and_the_old_one_outlives_it
             break token;
         }
         assert_eq!(kid(&token), first);
-        assert!(published.elapsed() < SOON, "the second key never signs");
+        assert!(began.elapsed() < SOON * 4, "the second key never signs");
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    assert!(
-        published.elapsed() >= Duration::from_secs(3),
-        "{:?}",
-        published.elapsed()
-    );
+    let new = state(&ca)["jwt_keys"][1].clone();
+    let lead = new["at"].as_u64().unwrap() - new["published_at"].as_u64().unwrap();
+    assert!(lead >= 4, "published {lead} s before it signed");
     good(&ca, &last_of_first).await;
     let still: Vec<String> = trust(&ca)
         .await
@@ -202,6 +200,56 @@ async fn replicas_share_one_jwt_authority_through_the_secret() {
     assert_eq!(kid(&by_one), kid(&by_two));
     good(&two, &by_one).await;
     good(&one, &by_two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_on_one_secret_whose_key_files_change_one_after_the_other_write_each_change_once() {
+    let cluster = Cluster::start();
+    cluster.api.create_namespace("signet-system").unwrap();
+    let caller = cluster.token("shop", "cart");
+    let keys: Vec<String> = (0..2)
+        .map(|_| {
+            signet_certs::SigningKey::generate()
+                .unwrap()
+                .expose_pem()
+                .to_string()
+        })
+        .collect();
+    let (old, new) = (keys[0].clone(), keys.concat());
+    let replica = |name: &str| {
+        let setup = CaSetup::new(&cluster)
+            .set("state_directory", Value::Null)
+            .set("state_secret", SECRET)
+            .named(name);
+        let path = setup.dir().write("jwt.pem", &old);
+        setup.set("jwt_svid", json!({ "key_file": path })).start()
+    };
+    let (one, two) = tokio::join!(replica("ca-1"), replica("ca-2"));
+    let known = async |ca: &Ca| trust(ca).await.own.jwt_keys().len();
+    // Each has the news of the other before, and after, its own file says so.
+    for ca in [&one, &two] {
+        ca.setup.dir().write("jwt.pem", &new);
+        until("both to know both keys", SOON, async || {
+            known(&one).await == 2 && known(&two).await == 2
+        })
+        .await;
+        // Two looks at the files, for whoever would undo it.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    let (a, b) = (trust(&one).await.own, trust(&two).await.own);
+    assert!(a.same_content(&b) && a.sequence() == b.sequence());
+    for outcome in ["prepared", "retired"] {
+        let mut changes = 0;
+        for ca in [&one, &two] {
+            changes += ca
+                .scrape()
+                .await
+                .outcome("signet_ca_jwt_rotations_total", outcome);
+        }
+        assert_eq!(changes, u64::from(outcome == "prepared"), "{outcome}");
+    }
+    let token = Mint::audience(&[AUDIENCE]).token(&caller).at(&two).await.unwrap();
+    good(&one, &token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,7 +71,7 @@ fn tokens_without_the_form_of_one_are_refused_before_anything_is_decoded() {
     for text in ["abc", "a.b", "a.b.c.d", "..", "!.!.!", "e30.e30."] {
         assert_eq!(refused(text), ClaimsFault::NotJws, "{text}");
     }
-    for algorithm in ["none", "HS256", "EdDSA", "rs256"] {
+    for algorithm in ["none", "HS256", "HS512", "rs256"] {
         let header = format!(r#"{{"alg":"{algorithm}"}}"#);
         let fault = read(&token(&header, &body(r#""x""#, NOW, SUB))).unwrap_err();
         assert_eq!(fault, ClaimsFault::Algorithm(algorithm.into()));
