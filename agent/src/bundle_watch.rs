@@ -12,7 +12,7 @@ use signet_runtime::backoff::{Backoff, random_share};
 use signet_runtime::http::Readiness;
 use tokio::sync::watch;
 
-use crate::ca_client::{CaClient, Failure, FailureKind};
+use crate::ca_client::{CaClient, StreamEnd};
 use crate::metrics::{Metrics, gauge};
 use crate::svids::Trust;
 pub use follow::{Followed, Verdict, follow, judge};
@@ -53,7 +53,11 @@ impl BundleWatch {
         let mut attempts = 0u32;
         let mut warned = None;
         loop {
-            let failure = self.follow(&mut attempts).await;
+            let failure = match self.follow(&mut attempts).await {
+                StreamEnd::Failed(failure) => failure,
+                // The next one is opened at once; that a connection is left was told there.
+                StreamEnd::Left => continue,
+            };
             Metrics::blame(&self.metrics.bundle_watch_failures, failure.kind.code());
             let none_yet = self.newest.borrow().is_none();
             if let (true, Some(readiness)) = (none_yet, &self.readiness) {
@@ -78,19 +82,18 @@ impl BundleWatch {
     }
 
     /// One stream, from opening to its end.
-    async fn follow(&self, attempts: &mut u32) -> Failure {
+    async fn follow(&self, attempts: &mut u32) -> StreamEnd {
         let mut stream = match self.ca.watch_bundle().await {
             Ok(stream) => stream,
-            Err(failure) => return failure,
+            Err(failure) => return StreamEnd::Failed(failure),
         };
         loop {
-            match stream.message().await {
-                Ok(Some(message)) => {
+            match stream.next().await {
+                Ok(message) => {
                     self.receive(&message);
                     *attempts = 0;
                 }
-                Ok(None) => return Failure::new(FailureKind::Unavailable, "the CA ended the stream"),
-                Err(status) => return self.ca.meaning(&status),
+                Err(end) => return end,
             }
         }
     }

@@ -1,10 +1,12 @@
-//! The one warm connection to the CA: HTTP/2 over TLS, dialled again whenever it is gone.
+//! The one warm connection to the CA: HTTP/2 over TLS, dialled again whenever it is gone, and left for another when
+//! the replica at its other end keeps failing.
 //!
 //! Every call has a deadline and carries the token as its file holds it now; every failure has a
 //! kind. What the answers are good for is [`crate::keeper`]'s and [`crate::bundle_watch`]'s to say.
 
 mod dial;
 mod failure;
+mod line;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +17,13 @@ use signet_proto::wire::signet::ca::v1::authority_client::AuthorityClient;
 use signet_proto::wire::signet::ca::v1::{MintJwtSvidRequest, WatchBundleRequest, WatchBundleResponse};
 use signet_runtime::Clock;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Streaming};
 
 pub use dial::{DialError, Dialer};
 pub(crate) use failure::bounded;
 pub use failure::{Failure, FailureKind};
+use line::{Call, Line};
 
 use crate::config::Ca;
 use crate::metrics::Metrics;
@@ -48,7 +51,7 @@ pub struct Answer {
 /// Speaks to the CA.
 #[derive(Clone)]
 pub struct CaClient {
-    channel: Channel,
+    line: Arc<Line>,
     dialer: Dialer,
     ca: Arc<Ca>,
     domain: TrustDomain,
@@ -73,10 +76,10 @@ impl CaClient {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .buffer_size(16);
-        let dialer = Dialer::new(Arc::clone(&ca), domain.clone(), trust, clock, metrics);
-        let channel = endpoint.connect_with_connector_lazy(dialer.clone());
+        let dialer = Dialer::new(Arc::clone(&ca), domain.clone(), trust, clock, metrics.clone());
+        let line = Arc::new(Line::new(endpoint, dialer.clone(), metrics));
         Ok(Self {
-            channel,
+            line,
             dialer,
             ca,
             domain,
@@ -112,9 +115,12 @@ impl CaClient {
             Some(id) => signet_proto::issue::impersonating(message, id),
             None => message,
         })?;
-        let mut client = IstioCertificateServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_ANSWER_BYTES);
-        let response = self.in_time(client.create_certificate(request)).await?;
+        let (channel, number) = self.line.current();
+        let mut client =
+            IstioCertificateServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let went = self.in_time(client.create_certificate(request)).await;
+        self.line.hear((Call::Issue, number), &went);
+        let response = went?;
         let (chain, roots_pem) = signet_proto::issue::read_response(response.get_ref())
             .map_err(|e| Failure::new(FailureKind::BadAnswer, e.to_string()))?;
         Ok(Answer { chain, roots_pem })
@@ -136,30 +142,33 @@ impl CaClient {
             audience: audience.to_vec(),
             validity_seconds: seconds(ttl),
         })?;
-        let mut client =
-            AuthorityClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let response = self.in_time(client.mint_jwt_svid(request)).await?;
-        Ok(response.into_inner().token)
+        let (channel, number) = self.line.current();
+        let mut client = AuthorityClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let went = self.in_time(client.mint_jwt_svid(request)).await;
+        self.line.hear((Call::Mint, number), &went);
+        Ok(went?.into_inner().token)
     }
 
     /// Opens the stream of bundles.
     ///
     /// # Errors
     /// A [`Failure`]; nothing is retried here.
-    pub async fn watch_bundle(&self) -> Result<Streaming<WatchBundleResponse>, Failure> {
+    pub async fn watch_bundle(&self) -> Result<BundleStream, Failure> {
         let agent = concat!("signet-agent/", env!("CARGO_PKG_VERSION")).to_owned();
-        let mut client =
-            AuthorityClient::new(self.channel.clone()).max_decoding_message_size(MAX_BUNDLES_BYTES);
+        let moves = self.line.moves();
+        let (channel, number) = self.line.current();
+        let mut client = AuthorityClient::new(channel).max_decoding_message_size(MAX_BUNDLES_BYTES);
         let request = Request::new(WatchBundleRequest { agent });
-        self.in_time(client.watch_bundle(request))
-            .await
-            .map(tonic::Response::into_inner)
-    }
-
-    /// The meaning of a status that ended a stream of this CA.
-    #[must_use]
-    pub fn meaning(&self, status: &tonic::Status) -> Failure {
-        Failure::from_status(status, &self.ca.address())
+        let went = self.in_time(client.watch_bundle(request)).await;
+        if went.is_err() {
+            self.line.hear((Call::Watch, number), &went);
+        }
+        Ok(BundleStream {
+            messages: went?.into_inner(),
+            number,
+            moves,
+            ca: self.clone(),
+        })
     }
 
     fn with_token<T>(&self, message: T) -> Result<Request<T>, Failure> {
@@ -179,13 +188,54 @@ impl CaClient {
     ) -> Result<tonic::Response<T>, Failure> {
         match tokio::time::timeout(self.ca.deadline, call).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(status)) => Err(self.meaning(&status)),
+            Ok(Err(status)) => Err(Failure::from_status(&status, &self.ca.address())),
             Err(_) => {
                 let deadline = signet_runtime::config::HumanDuration(self.ca.deadline);
                 let text = format!("the CA at {} did not answer within {deadline}", self.ca.address());
                 Err(Failure::new(FailureKind::Deadline, text))
             }
         }
+    }
+}
+
+/// The bundles of one replica of the CA, until it ends the stream or its connection is left.
+pub struct BundleStream {
+    messages: Streaming<WatchBundleResponse>,
+    number: u64,
+    moves: watch::Receiver<u64>,
+    ca: CaClient,
+}
+
+/// Why there are no more bundles on a stream.
+#[derive(Debug)]
+pub enum StreamEnd {
+    /// It failed, or the CA ended it.
+    Failed(Failure),
+    /// Calls go over another connection now; this one reaches a replica that keeps failing.
+    Left,
+}
+
+impl BundleStream {
+    /// The next bundle.
+    ///
+    /// # Errors
+    /// The end of the stream.
+    pub async fn next(&mut self) -> Result<WatchBundleResponse, StreamEnd> {
+        let message = tokio::select! {
+            message = self.messages.message() => message,
+            // The line lives as long as its clients, of which this holds one.
+            _ = self.moves.changed() => return Err(StreamEnd::Left),
+        };
+        let went = match message {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => {
+                let ended = Failure::new(FailureKind::Unavailable, "the CA ended the stream");
+                return Err(StreamEnd::Failed(ended));
+            }
+            Err(status) => Err(Failure::from_status(&status, &self.ca.ca.address())),
+        };
+        self.ca.line.hear((Call::Watch, self.number), &went);
+        went.map_err(StreamEnd::Failed)
     }
 }
 

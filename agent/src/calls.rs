@@ -2,7 +2,10 @@
 //! pod.
 //!
 //! A connection carries many, and each may wait, or be held open, before anything is known of who makes
-//! it. What the services count of their own comes on top.
+//! it. What the services count of their own comes on top. What their messages hold has a bound as well
+//! ([`messages`]).
+
+mod messages;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,10 +26,17 @@ use crate::quiet::Quiet;
 use crate::sds::streams::counts::Counts;
 use crate::sds::streams::{MAX_STREAMS, MAX_STREAMS_PER_WORKLOAD};
 
+pub(crate) use messages::MAX_MESSAGE_BYTES;
+use messages::metered;
+
 /// Most calls at once: all streams that are served, and room for calls that are answered once.
-const MAX_CALLS: usize = MAX_STREAMS + 4_096;
+const MAX_CALLS: usize = MAX_STREAMS + 2_048;
 /// Most of one process, or of one pod with all its processes, likewise.
-const MAX_CALLS_OF_ONE: usize = MAX_STREAMS_PER_WORKLOAD + 512;
+const MAX_CALLS_OF_ONE: usize = MAX_STREAMS_PER_WORKLOAD + 256;
+/// Most bytes that messages hold: the first messages of a thousand Envoy streams.
+const MAX_HELD: usize = 64 << 20;
+/// Most of one process or pod: those of an Envoy with 500 secrets.
+const MAX_HELD_OF_ONE: usize = 32 << 20;
 
 /// The bound. Clones share it.
 #[derive(Clone, Debug)]
@@ -34,54 +44,58 @@ pub struct Calls(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    most: usize,
-    most_of_one: usize,
+    bounds: Bounds,
     table: Mutex<Table>,
     metrics: Metrics,
 }
 
+/// How much there may be in all, and of one.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    calls: [usize; 2],
+    held: [usize; 2],
+}
+
+const BOUNDS: Bounds = Bounds {
+    calls: [MAX_CALLS, MAX_CALLS_OF_ONE],
+    held: [MAX_HELD, MAX_HELD_OF_ONE],
+};
+
 #[derive(Debug, Default)]
 struct Table {
-    all: usize,
-    of_one: Counts<Share>,
-    quiet: Quiet<Share>,
+    calls: Counts<Share>,
+    held: Counts<Share>,
+    quiet: Quiet<(Share, &'static str)>,
 }
 
 impl Calls {
     /// Nobody calls yet.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self::bounded(MAX_CALLS, MAX_CALLS_OF_ONE, metrics)
+        Self::bounded(BOUNDS, metrics)
     }
 
-    fn bounded(most: usize, most_of_one: usize, metrics: Metrics) -> Self {
+    fn bounded(bounds: Bounds, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
-            most,
-            most_of_one,
+            bounds,
             table: Mutex::default(),
             metrics,
         }))
     }
 
     /// A place for a call of `peer`; none, counted and logged, where a bound is reached.
-    fn take(&self, peer: Option<&Peer>) -> Option<Place> {
-        let share = peer.map_or(Share::Process(0), Peer::share);
+    fn take(&self, (share, pid): (Share, Option<i32>)) -> Option<Place> {
         let mut table = self.0.lock();
-        if table.all < self.0.most && table.of_one.add(share, self.0.most_of_one) {
-            table.all += 1;
+        if table.calls.add(share, 1, self.0.bounds.calls) {
             let calls = Arc::clone(&self.0);
             return Some(Place { calls, share });
         }
-        let may_log = table.quiet.may_log(share, Instant::now());
+        let may_log = table.quiet.may_log((share, "calls"), Instant::now());
         drop(table);
         self.0.metrics.calls_turned_away.inc();
         if may_log {
-            let pid = peer.and_then(Peer::pid);
-            tracing::warn!(
-                pid,
-                most = self.0.most_of_one,
-                "call turned away: too many are under way"
-            );
+            let [_, most] = self.0.bounds.calls;
+            tracing::warn!(pid, most, "call turned away: too many are under way");
         }
         None
     }
@@ -91,6 +105,38 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes room for so many bytes of messages.
+    ///
+    /// # Errors
+    /// When there is none; counted and logged here.
+    fn hold(&self, (share, pid): (Share, Option<i32>), bytes: usize) -> Result<(), Status> {
+        let mut table = self.lock();
+        if table.held.add(share, bytes, self.bounds.held) {
+            self.metrics.message_bytes.set(gauge(table.held.all()));
+            return Ok(());
+        }
+        let may_log = table.quiet.may_log((share, "messages"), Instant::now());
+        drop(table);
+        self.metrics.messages_turned_away.inc();
+        if may_log {
+            let [_, most] = self.bounds.held;
+            tracing::warn!(pid, most, "call ended: messages hold as much as they may");
+        }
+        Err(Status::resource_exhausted(
+            "the messages of this workload, or of this node, hold as much as they may; try again shortly",
+        ))
+    }
+
+    fn release(&self, share: Share, bytes: usize) {
+        let mut table = self.lock();
+        table.held.remove(&share, bytes);
+        self.metrics.message_bytes.set(gauge(table.held.all()));
+    }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// One call's place, given back on drop.
@@ -102,9 +148,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut table = self.calls.lock();
-        table.all = table.all.saturating_sub(1);
-        table.of_one.remove(&self.share);
+        self.calls.lock().calls.remove(&self.share, 1);
     }
 }
 
@@ -138,11 +182,17 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(place) = self.calls.take(request.extensions().get::<Peer>()) else {
+        let peer = request.extensions().get::<Peer>();
+        let caller = (
+            peer.map_or(Share::Process(0), Peer::share),
+            peer.and_then(Peer::pid),
+        );
+        let Some(place) = self.calls.take(caller) else {
             let text = "too many calls of this workload, or of this node, are under way; try again shortly";
             return futures::future::ready(Ok(Status::unavailable(text).into_http())).boxed();
         };
-        let answer = self.inner.call(request);
+        let calls = Arc::clone(&self.calls.0);
+        let answer = self.inner.call(request.map(|body| metered(body, calls, caller)));
         async move {
             let response = answer.await?;
             // Until the body is gone, which for a stream is its end.
@@ -170,12 +220,16 @@ mod tests {
         peer.seen_in(pod.map(|uid| PodUid::parse(uid).unwrap()))
     }
 
+    fn of_calls(calls: [usize; 2]) -> Bounds {
+        Bounds { calls, ..BOUNDS }
+    }
+
     #[tokio::test]
     async fn calls_are_bounded_in_all_and_of_one_pod_and_places_come_back() {
         let metrics = Metrics::default();
-        let calls = Calls::bounded(3, 2, metrics.clone());
+        let calls = Calls::bounded(of_calls([3, 2]), metrics.clone());
         let pod = peer(Some("2fc932ce-fdcc-454b-97bd-aadfdeb4c340"));
-        let take = |peer: &Peer| calls.take(Some(peer));
+        let take = |peer: &Peer| calls.take((peer.share(), peer.pid()));
         let mut held = vec![take(&pod).unwrap(), take(&pod).unwrap()];
         assert!(take(&pod).is_none(), "two of one");
         held.push(take(&peer(None)).unwrap());
@@ -191,7 +245,7 @@ mod tests {
             let body = http_body_util::Full::new(bytes::Bytes::from_static(b"x"));
             Ok(Response::new(Body::new(body)))
         });
-        let service = Calls::bounded(1, 1, Metrics::default()).layer(answering);
+        let service = Calls::bounded(of_calls([1, 1]), Metrics::default()).layer(answering);
         let call = || service.clone().oneshot(Request::new(Body::empty()));
         let first = call().await.unwrap();
         let refused = call().await.unwrap();

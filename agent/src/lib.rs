@@ -20,7 +20,7 @@
 //! | [`jwt_cache`] | JWT-SVIDs, each asked for once and kept for half of its life |
 //! | [`policy`] | policies for local proxies: followed once, to each what concerns it |
 //! | [`workload_socket`] | the socket workloads dial, and who is admitted |
-//! | [`calls`] | a bound on calls under way, whatever the service |
+//! | [`calls`] | bounds on calls under way and on what their messages hold, whatever the service |
 //! | [`authority`] | a connection whose client may call the server what it likes |
 //! | [`preface`] | a connection that gives its place back unless it begins |
 //! | [`guarded`] | a connection that gives its place back when it ends |

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub federated_domains: Gauge,
     /// Failures of the bundle watch, by reason.
     pub bundle_watch_failures: Reasons,
+    /// Connections to the CA left for another because calls over them kept failing, by the last reason.
+    pub ca_connections_left: Reasons,
     /// Roots in certificate answers, compared with the bundle.
     pub answer_roots: Outcomes,
     /// Readings of the root file, by outcome.
@@ -62,6 +64,10 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// Calls turned away because too many are under way.
     pub calls_turned_away: Counter,
+    /// Bytes that messages of calls under way hold.
+    pub message_bytes: Gauge,
+    /// Calls ended because messages hold as much as they may.
+    pub messages_turned_away: Counter,
     /// SDS streams open.
     pub streams: Family<Kind, Gauge>,
     /// SDS responses sent.

@@ -1,5 +1,7 @@
-//! Key, chain and roots as files, for programs that only read files: each written atomically with
-//! mode 0600, then a hook. A failure is counted and tried again, and never stops the agent.
+//! Key, chain and roots as files, for programs that only read files: all three [at once](set), with mode 0600, then a
+//! hook. A failure is counted and tried again, and never stops the agent.
+
+pub mod set;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use signet_certs::TrustBundle;
 use signet_runtime::backoff::{Backoff, random_share};
-use signet_runtime::files::{SECRET_MODE, read_bounded, write_atomic};
+use signet_runtime::files::read_bounded;
 
 use crate::config::{Hook, Output, SignalName};
 use crate::metrics::Metrics;
@@ -130,20 +132,20 @@ async fn write_and_tell(pair: Pair, output: &Output, metrics: &Metrics) -> Resul
     told
 }
 
-/// Writes the three files, roots first, so that a new chain is never beside roots too narrow for it.
+/// Writes the three files.
 ///
 /// # Errors
-/// The first file that failed; those after it are untouched.
+/// The step that failed; the files are as they were.
 fn write(pair: &Pair, directory: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory).map_err(|e| {
-        std::io::Error::new(e.kind(), format!("create directory {}: {e}", directory.display()))
-    })?;
     let svid = pair.verified.svid();
-    let roots = pair.bundle.to_pem();
-    let put = |name: &str, contents: &[u8]| write_atomic(&directory.join(name), contents, SECRET_MODE);
-    put("root-cert.pem", roots.as_bytes())?;
-    put("key.pem", svid.key().expose_pem().as_bytes())?;
-    put("cert-chain.pem", svid.chain().to_pem().as_bytes())
+    let key = svid.key().expose_pem();
+    let (chain, roots) = (svid.chain().to_pem(), pair.bundle.to_pem());
+    let files = [
+        ("root-cert.pem", roots.as_bytes()),
+        ("key.pem", key.as_bytes()),
+        ("cert-chain.pem", chain.as_bytes()),
+    ];
+    set::publish(directory, &files)
 }
 
 /// Runs the program or sends the signal.

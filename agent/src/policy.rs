@@ -105,13 +105,19 @@ pub struct Mesh {
 pub async fn start(mesh: Mesh, parts: keeper::Parts, tasks: &Tasks) -> Result<Policies, String> {
     let source = mesh.settings.source.clone();
     let metrics = parts.metrics.clone();
-    let issuers = Issuers::start(&mesh.settings.keys, &parts.clock, &metrics, tasks)?;
+    let issuers = Issuers::start(
+        (&mesh.settings.keys, &mesh.settings.root_namespace),
+        &parts.clock,
+        &metrics,
+        tasks,
+    )?;
     let (keeper, ear, policies) = keeper::Keeper::new(mesh, parts);
     match source {
         Source::Kubernetes { kubeconfig } => {
             let client = watch_client(kubeconfig.as_deref()).await?;
             for kind in KINDS {
-                let watch = watch::Watch::new(client.clone(), kind, ear.clone(), metrics.clone());
+                let watch = watch::Watch::new(client.clone(), kind, ear.clone(), metrics.clone())
+                    .listing_at(keeper.bell(kind));
                 tasks.spawn_essential("policy watch", watch.run());
             }
             let watch = watch::Watch::new(client, watch::AllServices, ear, metrics);

@@ -31,6 +31,9 @@ use crate::workload_socket::{Doorkeeper, incoming};
 
 /// Most streams of one connection. Envoy uses one per secret name.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1_024;
+/// Bytes of a connection, and of each of its streams, that are received before anybody asked for them: what the
+/// protocol begins with (RFC 9113 §6.9.2), and it cannot be less. Nobody here sends much.
+const WINDOW: u32 = 65_535;
 /// Operators' requests for a renewal that may queue.
 const MAX_ASKS: usize = 8;
 /// Name of the readiness condition.
@@ -302,6 +305,8 @@ fn serve(socket: BoundSocket, (doorkeeper, calls): (Doorkeeper, Calls), services
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             .http2_max_header_list_size(16 * 1024)
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW)
             .layer(calls)
             .add_routes(services)
             .serve_with_incoming_shutdown(incoming(socket, doorkeeper), token.cancelled_owned())

@@ -22,6 +22,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::attest::kubernetes::WAIT;
 use crate::attest::{AttestError, Attestor, Peer, Workload};
+use crate::calls::MAX_MESSAGE_BYTES;
 use crate::svids::{Seen, Shelves};
 use streams::{Entry, StreamKind, Streams};
 
@@ -30,8 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// End of every attestation. The attestor's own bound comes sooner and tells what is missing.
 const ATTESTED_BY: Duration = Duration::from_secs(10);
 const _: () = assert!(WAIT.as_secs() < ATTESTED_BY.as_secs());
-/// Largest request read. Envoy's first one has 61,088 bytes, nearly all of them its list of extensions.
-pub const MAX_REQUEST_BYTES: usize = 512 * 1024;
+/// Largest request read.
+pub const MAX_REQUEST_BYTES: usize = MAX_MESSAGE_BYTES;
 /// Most names one stream may ask for. There are five to be had.
 pub const MAX_NAMES: usize = 64;
 

@@ -127,8 +127,14 @@ struct Roots {
 
 impl Roots {
     fn new(bundle: &Arc<TrustBundle>) -> Self {
+        // The sequence is part of it: a client that refused an older bundle takes the same roots under a newer one.
+        let sequence = bundle.sequence().to_be_bytes();
+        let roots = bundle
+            .roots()
+            .iter()
+            .map(|root| root.certificate().der().as_ref());
         Self {
-            version: version(bundle.roots().iter().map(|r| r.certificate().der().as_ref())),
+            version: version(std::iter::once(sequence.as_slice()).chain(roots)),
             bundle: Arc::clone(bundle),
             under_id: OnceLock::new(),
         }
@@ -255,5 +261,31 @@ fn resolve_id<'a>(id: &SpiffeId, seen: &'a Seen) -> Resolved<'a> {
         }
         None if seen.svids.is_empty() => Resolved::Awaited,
         None => Resolved::NotYours,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use signet_certs::{Authority, SigningKey, UnixTime};
+
+    use super::*;
+
+    #[test]
+    fn the_same_roots_under_a_newer_sequence_are_another_version() {
+        let domain: TrustDomain = "own.test".parse().unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let root = Authority::self_signed_root(&domain, key, Duration::from_secs(1_000), now).unwrap();
+        let version = |sequence| {
+            let roots = vec![root.certificate().clone()];
+            let bundle = TrustBundle::new(domain.clone(), roots, sequence).unwrap();
+            let secrets = RootSecrets::new(&Arc::new(bundle), &[]);
+            secrets.under_rootca().unwrap().version().to_string()
+        };
+        assert_eq!(version(1), version(1));
+        assert_ne!(version(1), version(2));
     }
 }

@@ -6,7 +6,7 @@
 //! | [`updates`] | what a stream sends and when it is silent: pure |
 //! | [`serve`] | driving one stream |
 //! | `tokens` | the two calls about JWT-SVIDs that are answered once |
-//! | [`limits`] | how often tokens may be asked for: pure |
+//! | [`limits`] | how often tokens may be asked for, and streams opened: pure |
 //! | [`reflection`] | gRPC reflection beside it |
 //! | [`ending`] | requests that end with the agent, for services that do not know of it |
 //! | [`refusal`] | why a call is not answered, in words and codes |
@@ -42,7 +42,7 @@ use crate::metrics::{Kind, Metrics};
 use crate::sds::serve::Client;
 use crate::sds::{Closing, Parts};
 use front_door::FrontDoor;
-use limits::Limits;
+use limits::{Limits, Payer, TOKENS};
 use serve::Messages;
 use updates::{Content, JwtBundles, X509Bundles, X509Svids};
 
@@ -55,7 +55,7 @@ pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 pub struct WorkloadApi {
     parts: Parts,
     tokens: JwtCache,
-    limits: Arc<Mutex<Limits>>,
+    limits: Arc<Mutex<Limits<Payer>>>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -72,7 +72,7 @@ impl WorkloadApi {
         let service = Self {
             parts,
             tokens,
-            limits: Arc::new(Mutex::new(Limits::new(Instant::now()))),
+            limits: Arc::new(Mutex::new(Limits::new(TOKENS, Instant::now()))),
             clock,
             metrics: metrics.clone(),
         };
@@ -116,7 +116,7 @@ impl WorkloadApi {
         peer.ok_or_else(|| self.refuse("peer", &refusal::no_peer()))
     }
 
-    fn lock_limits(&self) -> MutexGuard<'_, Limits> {
+    fn lock_limits(&self) -> MutexGuard<'_, Limits<Payer>> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

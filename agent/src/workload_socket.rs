@@ -19,11 +19,11 @@ use crate::preface::{Preface, Silent};
 use crate::quiet::Quiet;
 
 /// Most connections of workloads at once.
-pub const MAX_CONNECTIONS: usize = 4_096;
+pub const MAX_CONNECTIONS: usize = 2_048;
 /// Most of one user: all pods together may run as one, but a user who is not root leaves places to others.
-const MAX_PER_UID: usize = 3_072;
+const MAX_PER_UID: usize = 1_536;
 /// Most of one process, or of one pod with all its processes. An Envoy has one for each secret at most.
-const MAX_PER_SHARE: usize = 1_024;
+const MAX_PER_SHARE: usize = 512;
 /// Wait after a failed accept; out of descriptors is the usual reason.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

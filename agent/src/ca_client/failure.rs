@@ -85,6 +85,8 @@ pub struct Failure {
     pub text: String,
     /// How long the CA asks us to wait, if it does.
     pub retry_after: Option<Duration>,
+    /// Whether there was a connection to the CA.
+    pub reached: bool,
 }
 
 impl Failure {
@@ -95,6 +97,7 @@ impl Failure {
             kind,
             text: text.into(),
             retry_after: None,
+            reached: true,
         }
     }
 
@@ -102,7 +105,11 @@ impl Failure {
     #[must_use]
     pub fn from_status(status: &Status, address: &str) -> Self {
         if let Some(dial) = dial_error(status) {
-            return Self::new(dial.kind(), format!("dial {address}: {dial}"));
+            let failure = Self::new(dial.kind(), format!("dial {address}: {dial}"));
+            return Self {
+                reached: false,
+                ..failure
+            };
         }
         let kind = match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => FailureKind::Refused,
@@ -125,6 +132,7 @@ impl Failure {
             kind,
             text,
             retry_after: pushback(status),
+            reached: true,
         }
     }
 }

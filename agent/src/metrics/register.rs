@@ -98,6 +98,11 @@ impl Metrics {
             self.bundle_watch_failures.clone(),
         );
         r.register(
+            "ca_connections_left",
+            "Connections to the CA left for another because it kept failing",
+            self.ca_connections_left.clone(),
+        );
+        r.register(
             "answer_roots",
             "Roots in answers, compared with the bundle",
             self.answer_roots.clone(),
@@ -125,6 +130,16 @@ impl Metrics {
             "calls_turned_away",
             "Calls on the workload socket turned away because too many were under way",
             self.calls_turned_away.clone(),
+        );
+        r.register(
+            "call_message_bytes",
+            "Bytes that messages of calls on the workload socket hold",
+            self.message_bytes.clone(),
+        );
+        r.register(
+            "messages_turned_away",
+            "Calls on the workload socket ended because messages hold as much as they may",
+            self.messages_turned_away.clone(),
         );
         r.register("sds_streams", "SDS streams open", self.streams.clone());
         r.register("sds_pushes", "SDS responses sent", self.sds_pushes.clone());

@@ -1,8 +1,9 @@
 //! Key sets of token issuers: fetched once for the node, however many proxies want them, and kept fresh while one does.
 //!
-//! A set outlives its last user by a while: proxies that come and go in a row make no fetch each.
+//! A set outlives its last user by a while: proxies that come and go in a row make no fetch each. A namespace whose
+//! policies ask for sets has a share of those that are kept, and the root namespace one that is its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,8 @@ use crate::quiet::Quiet;
 
 /// Most sets kept for a node. Each is bounded by [`MAX_KEY_SET_BYTES`].
 pub const MAX_KEPT: usize = 512;
+/// A namespace may take this part of them.
+const SHARES: usize = 4;
 /// How long a set is kept that nobody wants any more.
 const LINGER: Duration = Duration::from_secs(600);
 /// How often it is looked which those are.
@@ -56,6 +59,9 @@ pub struct Issuer {
     pub patience: Duration,
 }
 
+/// Sets that are asked for, with the namespace of a policy that asks.
+pub type Wanted = BTreeMap<Issuer, String>;
+
 /// A set as it was fetched.
 #[derive(Debug)]
 pub struct Fetched {
@@ -76,11 +82,14 @@ impl PartialEq for Fetched {
 struct Entry {
     kept: Arc<Kept<Fetched>>,
     wanted: Instant,
+    /// The namespace whose share it is of.
+    of: String,
 }
 
 struct Inner {
     keeper: Keeper<Fetched>,
     most: usize,
+    root_namespace: String,
     entries: Mutex<BTreeMap<Issuer, Entry>>,
     news: watch::Sender<u64>,
     metrics: Metrics,
@@ -99,12 +108,12 @@ pub struct KeptSets(Vec<(KeyAddress, Arc<Kept<Fetched>>)>);
 pub type Known = Vec<(KeyAddress, Arc<Fetched>)>;
 
 impl Issuers {
-    /// Fetches as configured. Nothing is dialled yet.
+    /// Fetches as configured, for policies of a mesh with this root namespace. Nothing is dialled yet.
     ///
     /// # Errors
     /// A sentence that names the file of CAs.
     pub fn start(
-        fetching: &KeyFetching,
+        (fetching, root_namespace): (&KeyFetching, &str),
         clock: &Arc<dyn Clock>,
         metrics: &Metrics,
         tasks: &Tasks,
@@ -119,7 +128,13 @@ impl Issuers {
             redirects: Redirects::SameHost,
             user_agent: concat!("signet-agent/", env!("CARGO_PKG_VERSION")),
         };
-        let this = Self::with(fetcher, (Plan::default(), MAX_KEPT), clock, metrics, tasks);
+        let this = Self::with(
+            fetcher,
+            (Plan::default(), MAX_KEPT, root_namespace),
+            clock,
+            metrics,
+            tasks,
+        );
         let swept = this.clone();
         tasks.spawn_until_shutdown(async move {
             loop {
@@ -132,7 +147,7 @@ impl Issuers {
 
     fn with(
         fetcher: Fetcher,
-        (plan, most): (Plan, usize),
+        (plan, most, root_namespace): (Plan, usize, &str),
         clock: &Arc<dyn Clock>,
         metrics: &Metrics,
         tasks: &Tasks,
@@ -148,6 +163,7 @@ impl Issuers {
         Self(Arc::new(Inner {
             keeper: Keeper::new(fetcher, plan, Arc::clone(clock), tasks.clone(), observer),
             most,
+            root_namespace: root_namespace.to_owned(),
             entries: Mutex::default(),
             news,
             metrics: metrics.clone(),
@@ -163,17 +179,18 @@ impl Issuers {
 
     /// Keeps the sets of these addresses.
     #[must_use]
-    pub fn keep(&self, wanted: &BTreeSet<Issuer>) -> KeptSets {
+    pub fn keep(&self, wanted: &Wanted) -> KeptSets {
         let mut entries = self.entries();
         let (mut kept, mut left_out) = (Vec::new(), wanted.len().saturating_sub(MAX_SETS));
-        for issuer in wanted.iter().take(MAX_SETS) {
-            if entries.len() >= self.0.most && !entries.contains_key(issuer) {
+        for (issuer, namespace) in wanted.iter().take(MAX_SETS) {
+            if !entries.contains_key(issuer) && !self.has_room(&entries, namespace) {
                 left_out += 1;
                 continue;
             }
             let entry = entries.entry(issuer.clone()).or_insert_with(|| Entry {
                 kept: self.0.keeper.keep(document(issuer)),
                 wanted: Instant::now(),
+                of: namespace.clone(),
             });
             entry.wanted = Instant::now();
             kept.push((issuer.address.clone(), Arc::clone(&entry.kept)));
@@ -183,6 +200,14 @@ impl Issuers {
             self.left_out(left_out);
         }
         KeptSets(kept)
+    }
+
+    /// Whether this namespace may have one more set kept.
+    fn has_room(&self, entries: &BTreeMap<Issuer, Entry>, namespace: &str) -> bool {
+        let (share, root) = (self.0.most / SHARES, self.0.root_namespace.as_str());
+        let own = entries.values().filter(|entry| entry.of == namespace).count();
+        let others = entries.values().filter(|entry| entry.of != root).count();
+        own < share && (namespace == root || others < share * (SHARES - 1))
     }
 
     /// Those of the sets that are known, as many as one snapshot has room for.
@@ -213,17 +238,17 @@ impl Issuers {
         if quiet.may_log("no_room", Instant::now()) {
             tracing::error!(
                 most = self.0.most,
-                "there are more key sets of token issuers than are kept; tokens of the others are refused"
+                "there are more key sets of token issuers than are kept, of a namespace or in all; tokens of the others are refused"
             );
         }
     }
 
     /// Whether one of these sets, which are of one address, is newer than `held`; fetches it, unless that was done just
     /// now. Sets that nobody keeps are not fetched for it.
-    pub async fn refresh(&self, wanted: &BTreeSet<Issuer>, held: &[u8]) -> bool {
+    pub async fn refresh(&self, wanted: &Wanted, held: &[u8]) -> bool {
         let kept: Vec<Arc<Kept<Fetched>>> = {
             let entries = self.entries();
-            let known = wanted.iter().filter_map(|issuer| entries.get(issuer));
+            let known = wanted.keys().filter_map(|issuer| entries.get(issuer));
             known.map(|entry| Arc::clone(&entry.kept)).collect()
         };
         for kept in kept {

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use signet_policy::decision::PolicyName;
+use signet_policy::model::Kind;
 use signet_runtime::Clock;
 use signet_runtime::http::Readiness;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::space::Digest;
 use super::status::{Part, Sources, State};
-use super::store::{Change, Event, Store, View};
-use super::{Mesh, Policies, services};
+use super::store::{BOUNDS, Change, Event, Store, View};
+use super::{KINDS, Mesh, Policies, services};
 use crate::metrics::{InState, Metrics, Outcome, gauge};
 
 /// Name of the readiness condition.
@@ -51,6 +52,8 @@ pub struct Keeper {
     view: watch::Sender<Option<View>>,
     sources: watch::Sender<Arc<Sources>>,
     parts: Parts,
+    /// Rung where a list may show what had no room.
+    bells: BTreeMap<Kind, Arc<Notify>>,
     /// Faulty objects that were logged, as they were.
     told: BTreeMap<PolicyName, Digest>,
 }
@@ -74,11 +77,12 @@ impl Keeper {
         let (view, views) = watch::channel(None);
         let (sources, all) = watch::channel(Arc::new(Sources::new(&mesh.settings.source)));
         let this = Self {
-            store: Store::default(),
+            store: Store::bounded(BOUNDS, mesh.settings.root_namespace.clone()),
             queue,
             view,
             sources,
             parts,
+            bells: KINDS.map(|kind| (kind, Arc::default())).into(),
             told: BTreeMap::new(),
         };
         let policies = Policies {
@@ -88,6 +92,12 @@ impl Keeper {
             issuers: None,
         };
         (this, ear, policies)
+    }
+
+    /// What rings when a kind should be listed anew.
+    #[must_use]
+    pub fn bell(&self, kind: Kind) -> Arc<Notify> {
+        self.bells.get(&kind).cloned().unwrap_or_default()
     }
 
     /// Runs until the sources are gone.
@@ -114,7 +124,7 @@ impl Keeper {
             }
         }
         let change = self.store.apply(events);
-        self.no_room(change);
+        self.no_room(&change);
         let synced = sources.synced();
         self.sources.send_if_modified(|before| {
             let changed = **before != sources;
@@ -130,7 +140,10 @@ impl Keeper {
         }
     }
 
-    fn no_room(&self, change: Change) {
+    fn no_room(&self, change: &Change) {
+        for bell in change.list_again.iter().filter_map(|kind| self.bells.get(kind)) {
+            bell.notify_one();
+        }
         if change.no_room > 0 {
             let events = &self.parts.metrics.policy_events;
             let count = u64::try_from(change.no_room).unwrap_or(u64::MAX);

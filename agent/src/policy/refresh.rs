@@ -27,7 +27,7 @@ pub(super) async fn refresh(
         return Ok(false);
     };
     let mut wanted = basis.issuers(&policies.mesh);
-    wanted.retain(|issuer| issuer.address == address);
+    wanted.retain(|issuer, _| issuer.address == address);
     let Some(issuers) = policies.issuers.as_ref().filter(|_| !wanted.is_empty()) else {
         return Err(not_asked_for());
     };

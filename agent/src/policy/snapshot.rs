@@ -1,6 +1,6 @@
 //! What concerns one workload, and its version. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use signet_proto::policy::{MAX_SNAPSHOT_BYTES, Ports};
 use signet_proto::wire::signet::policy::v1 as wire;
 
 use super::Mesh;
-use super::issuers::{Issuer, Known};
+use super::issuers::{Issuer, Known, Wanted};
 use super::space::{Item, Message, Space, Spaces};
 
 /// What a workload's snapshot is made of, to tell at a glance whether it has to be made anew.
@@ -65,18 +65,23 @@ impl Basis {
         &self.ports
     }
 
-    /// The key sets that the workload's policies ask for. One that several rules ask for is given the longest time that
+    /// The key sets that the workload's policies ask for, those of the root namespace before its own's. One that several rules ask for is given the longest time that
     /// one of them allows.
     #[must_use]
-    pub fn issuers(&self, mesh: &Mesh) -> BTreeSet<Issuer> {
-        let mut wanted: BTreeMap<&KeyAddress, Duration> = BTreeMap::new();
-        for issuer in self.items(mesh).flat_map(|item| &item.issuers) {
-            let patience = wanted.entry(&issuer.address).or_default();
-            *patience = issuer.patience.max(*patience);
+    pub fn issuers(&self, mesh: &Mesh) -> Wanted {
+        let mut wanted: BTreeMap<&KeyAddress, (Duration, &str)> = BTreeMap::new();
+        for item in self.items(mesh) {
+            let namespace = item.namespace.as_deref().unwrap_or_default();
+            for issuer in &item.issuers {
+                let (patience, _) = wanted
+                    .entry(&issuer.address)
+                    .or_insert((issuer.patience, namespace));
+                *patience = issuer.patience.max(*patience);
+            }
         }
-        let issuers = wanted.into_iter().map(|(address, patience)| Issuer {
-            address: address.clone(),
-            patience,
+        let issuers = wanted.into_iter().map(|(address, (patience, namespace))| {
+            let address = address.clone();
+            (Issuer { address, patience }, namespace.to_owned())
         });
         issuers.collect()
     }

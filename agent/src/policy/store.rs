@@ -1,7 +1,7 @@
 //! All objects, each in its last good version, and the view of them that is shared. Pure.
 //!
-//! The unit is one object (I4). What the store has no room for counts as the strictest it could be, in its own
-//! namespace.
+//! The unit is one object (I4). What the store has [no room](room) for counts as the strictest it could be, in its own
+//! namespace, until there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,29 +19,14 @@ use super::object::{ORIGIN, Told};
 use super::services::{self, MAX_SERVICES, Services};
 use super::space::{Item, Message, Spaces};
 use items::{faulty_item, issuers, no_room, strictest};
+pub use room::{BOUNDS, Bounds};
+use room::{Full, Room, Used};
 
 mod items;
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Most objects of one kind in one namespace.
-    pub of_one: usize,
-    /// Most objects in all.
-    pub objects: usize,
-    /// Most bytes of objects as they travel.
-    pub bytes: usize,
-}
+mod room;
 
 /// What stands for the objects of a namespace that were left out. No object has this name.
 const LEFT_OUT: &str = "*";
-
-/// The bounds in use.
-pub const BOUNDS: Bounds = Bounds {
-    of_one: 4_000,
-    objects: 50_000,
-    bytes: 64 << 20,
-};
 
 /// What a source says.
 #[derive(Clone, Debug)]
@@ -68,7 +53,7 @@ pub struct View {
 }
 
 /// What events changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Whether the view is another one.
     pub view: bool,
@@ -76,21 +61,19 @@ pub struct Change {
     pub no_room: usize,
     /// Services for which there was no room.
     pub services_left_out: usize,
+    /// Kinds of which something had no room and may have it now: a list shows it.
+    pub list_again: BTreeSet<Kind>,
 }
 
 /// The store.
 #[derive(Debug)]
 pub struct Store {
-    bounds: Bounds,
+    room: Room,
     set: PolicySet,
     /// The good versions in `set`, as they travel.
     good: BTreeMap<ObjectKey, Good>,
     /// Every object told of, with its uid, by kind and namespace.
     known: BTreeMap<(Kind, String), BTreeMap<String, String>>,
-    bytes: usize,
-    /// Where objects had to be left out.
-    full: BTreeSet<(Kind, String)>,
-    objects: usize,
     view: View,
 }
 
@@ -102,23 +85,21 @@ struct Good {
 }
 
 impl Default for Store {
+    /// Without a root namespace.
     fn default() -> Self {
-        Self::bounded(BOUNDS)
+        Self::bounded(BOUNDS, String::new())
     }
 }
 
 impl Store {
-    /// Nothing yet.
+    /// Nothing yet, within these bounds.
     #[must_use]
-    pub fn bounded(bounds: Bounds) -> Self {
+    pub fn bounded(bounds: Bounds, root_namespace: String) -> Self {
         Self {
-            bounds,
+            room: Room::new(bounds, root_namespace),
             set: PolicySet::default(),
             good: BTreeMap::new(),
             known: BTreeMap::new(),
-            bytes: 0,
-            full: BTreeSet::new(),
-            objects: 0,
             view: View::default(),
         }
     }
@@ -164,6 +145,13 @@ impl Store {
         if !touched.is_empty() {
             change.view |= self.refresh(&touched);
         }
+        let Self {
+            room, known, good, ..
+        } = self;
+        change.list_again = room.hopes(
+            |place| known.get(place).map_or(0, BTreeMap::len),
+            |key| good.get(key).map_or(0, |good| good.json.len()),
+        );
         change
     }
 
@@ -179,15 +167,8 @@ impl Store {
             touched.insert(key);
         }
         // Room is looked for anew: whatever had none is in the list as well.
-        let full: Vec<_> = self
-            .full
-            .iter()
-            .filter(|(full, _)| *full == kind)
-            .cloned()
-            .collect();
-        for place in full {
-            touched.insert(key(kind, &place.1, LEFT_OUT));
-            self.full.remove(&place);
+        for namespace in self.room.list(kind) {
+            touched.insert(key(kind, &namespace, LEFT_OUT));
         }
         for told in all {
             touched.insert(told.key.clone());
@@ -202,16 +183,13 @@ impl Store {
             json,
             reading,
         } = told;
-        let place = (key.kind, key.namespace.clone());
-        let beside = self.known.entry(place.clone()).or_default();
-        let is_new = !beside.contains_key(&key.name);
-        if is_new && (beside.len() >= self.bounds.of_one || self.objects >= self.bounds.objects) {
+        if let Err(full) = self.enter(&key) {
             change.no_room += 1;
-            self.full.insert(place);
+            self.room.leave_out((key.kind, key.namespace), full);
             return;
         }
-        self.objects += usize::from(is_new);
-        if beside
+        let names = self.known.entry((key.kind, key.namespace.clone())).or_default();
+        if names
             .insert(key.name.clone(), uid.clone())
             .is_some_and(|known| known != uid)
         {
@@ -220,35 +198,54 @@ impl Store {
             self.set.remove(&key);
         }
         let before = self.good.get(&key).map_or(0, |good| good.json.len());
-        if self.bytes - before + json.len() > self.bounds.bytes {
+        if let Err(full) = self.room.instead(&key.namespace, before, json.len()) {
             change.no_room += 1;
-            self.set.apply(no_room(&key));
+            self.set.apply(no_room(&key, full));
+            self.room.refuse(key, json.len());
             return;
         }
+        self.room.settle(&key);
         if let Content::Sound(object) = &reading.content {
             self.forget_good(&key);
-            self.bytes += json.len();
+            self.room.add(&key.namespace, of_bytes(json.len()));
             let (object, origin) = (object.clone(), reading.origin.clone());
             self.good.insert(key, Good { object, json, origin });
         }
         self.set.apply(reading);
     }
 
+    /// Gives an object a place, unless it has one.
+    fn enter(&mut self, key: &ObjectKey) -> Result<(), Full> {
+        let place = (key.kind, key.namespace.clone());
+        let names = self.known.get(&place);
+        if names.is_some_and(|names| names.contains_key(&key.name)) {
+            return Ok(());
+        }
+        self.room
+            .one_more(&key.namespace, names.map_or(0, BTreeMap::len))?;
+        self.room.add(&key.namespace, ONE);
+        Ok(())
+    }
+
     fn remove(&mut self, key: &ObjectKey) {
         let place = (key.kind, key.namespace.clone());
-        if let Some(names) = self.known.get_mut(&place) {
-            self.objects -= usize::from(names.remove(&key.name).is_some());
-            if names.is_empty() {
-                self.known.remove(&place);
-            }
+        let known = self.known.get_mut(&place);
+        if known.is_some_and(|names| names.remove(&key.name).is_some()) {
+            self.room.free(&key.namespace, ONE);
+        } else {
+            self.room.gone(key.kind, &key.namespace);
         }
+        if self.known.get(&place).is_some_and(BTreeMap::is_empty) {
+            self.known.remove(&place);
+        }
+        self.room.settle(key);
         self.forget_good(key);
         self.set.remove(key);
     }
 
     fn forget_good(&mut self, key: &ObjectKey) {
         if let Some(good) = self.good.remove(key) {
-            self.bytes -= good.json.len();
+            self.room.free(&key.namespace, of_bytes(good.json.len()));
         }
     }
 
@@ -303,7 +300,8 @@ impl Store {
                 None => self.view.spaces.remove(Some(&key.namespace), &name),
             };
         }
-        for (kind, namespace) in self.full.clone() {
+        let left_out: Vec<(Kind, String)> = self.room.left_out().cloned().collect();
+        for (kind, namespace) in left_out {
             let key = key(kind, &namespace, LEFT_OUT);
             if let Some(item) = self.left_out(&key) {
                 changed |= self.view.spaces.put(PolicyName::Object(key), item);
@@ -363,10 +361,16 @@ impl Store {
 
     /// What stands for the objects of a namespace that were left out, if any were.
     fn left_out(&self, key: &ObjectKey) -> Option<Item> {
-        let place = (key.kind, key.namespace.clone());
-        let full = self.full.contains(&place);
-        full.then(|| faulty_item(&strictest(key), "", ORIGIN, 0))
+        let full = self.room.full(key.kind, &key.namespace)?;
+        Some(faulty_item(&strictest(key, full), "", ORIGIN, 0))
     }
+}
+
+/// One object, whose bytes count apart.
+const ONE: Used = Used { objects: 1, bytes: 0 };
+
+fn of_bytes(bytes: usize) -> Used {
+    Used { objects: 0, bytes }
 }
 
 fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {

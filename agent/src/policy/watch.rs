@@ -4,12 +4,14 @@
 //! ready only: one that is starting may not know its kinds yet. Services are always there.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::api::Api;
 use kube::runtime::watcher;
 use signet_runtime::backoff::{Backoff, random_share};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::keeper::{Ear, Heard};
@@ -34,6 +36,9 @@ const ABSENT: Duration = Duration::from_secs(15);
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest wait for the server's word that it is ready.
 const READY_DEADLINE: Duration = Duration::from_secs(5);
+/// A list that is asked for though the watch goes well is made within this time, so that not every node makes it at
+/// once; and no sooner than this after the last one.
+const SPREAD: Duration = Duration::from_secs(30);
 /// How long the API server keeps one watch open, in seconds; the client gives up on silence soon after.
 const WATCH_SECONDS: u32 = 100;
 
@@ -57,6 +62,7 @@ pub struct Watch<S: Subject> {
     listing: Vec<S::Told>,
     failures: u32,
     quiet: Quiet<&'static str>,
+    bell: Arc<Notify>,
 }
 
 impl<S: Subject> Watch<S> {
@@ -71,7 +77,14 @@ impl<S: Subject> Watch<S> {
             listing: Vec::new(),
             failures: 0,
             quiet: Quiet::default(),
+            bell: Arc::default(),
         }
+    }
+
+    /// The same, that lists anew when this rings.
+    #[must_use]
+    pub fn listing_at(self, bell: Arc<Notify>) -> Self {
+        Self { bell, ..self }
     }
 
     /// Runs until nobody listens.
@@ -132,9 +145,21 @@ impl<S: Subject> Watch<S> {
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let mut events = pin!(watcher(api, config));
         let mut listing = true;
+        let (listed, bell) = (Instant::now(), Arc::clone(&self.bell));
+        let mut list_at = None;
+        // What was asked for so far comes with the list that begins.
+        let _ = bell.notified().now_or_never();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
+                () = bell.notified(), if list_at.is_none() => {
+                    let after = SPREAD.mul_f64(random_share());
+                    list_at = Some((Instant::now() + after).max(listed + SPREAD));
+                    continue;
+                }
+                () = tokio::time::sleep_until(list_at.unwrap_or(listed)), if list_at.is_some() => {
+                    return Over::Again;
+                }
                 () = tokio::time::sleep(LIST_DEADLINE), if listing => {
                     return self.failed("list", "the API server does not go on with its list".to_owned()).await;
                 }

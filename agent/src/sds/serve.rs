@@ -1,6 +1,7 @@
 //! Drives one stream: waits for a message, a change, the end of patience, of the client's entitlement or
 //! of the agent, and does what the machine says. It needs no task and no queue of its own: the connection polls it.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -187,7 +188,12 @@ pub(crate) fn unreadable(error: &Status, most: usize) -> Option<Closing> {
                 text,
             })
         }
-        Code::Internal if std::error::Error::source(error).is_none() => {
+        Code::ResourceExhausted if is_our_word(error) => Some(Closing {
+            code: Code::ResourceExhausted,
+            reason: "no_room",
+            text: bounded(error.message()),
+        }),
+        Code::Internal if error.source().is_none() => {
             let text = format!("request cannot be read: {}", bounded(error.message()));
             Some(Closing {
                 code: Code::InvalidArgument,
@@ -197,6 +203,21 @@ pub(crate) fn unreadable(error: &Status, most: usize) -> Option<Closing> {
         }
         _ => None,
     }
+}
+
+/// Whether a message was turned away here ([`crate::calls`]), and is not what HTTP/2 says of a connection.
+fn is_our_word(error: &Status) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error
+            .downcast_ref::<Status>()
+            .is_some_and(|word| word.source().is_none())
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The end of every stream at the end of the agent.

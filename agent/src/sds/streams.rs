@@ -1,14 +1,11 @@
-//! The table of open streams, SDS and Workload API alike: bounds on how many there are, and what an
-//! operator sees of them.
+//! The table of open streams, SDS and Workload API alike: bounds on how many there are and how often they are opened,
+//! and what an operator sees of them.
 
+mod closings;
 pub(crate) mod counts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use serde::Serialize;
-use tokio::time::Instant;
-use tonic::Code;
 
 use super::book::Book;
 use super::{Closing, Notice};
@@ -16,12 +13,18 @@ use crate::attest::cgroup::PodUid;
 use crate::attest::{Peer, Share, Subject, Workload};
 use crate::metrics::Metrics;
 use crate::quiet::Quiet;
+use crate::workload_api::limits::{Limits, STREAMS};
+use closings::{too_many, too_often};
 use counts::Counts;
+use serde::Serialize;
+use tokio::time::Instant;
 
 /// Most streams open at once. A node has hundreds of Envoys with two or three streams each.
-pub(crate) const MAX_STREAMS: usize = 16_384;
-/// Most streams open at once for one process, or for all processes of one pod.
-pub(crate) const MAX_STREAMS_PER_WORKLOAD: usize = 4_096;
+pub(crate) const MAX_STREAMS: usize = 8_192;
+/// Most streams open at once for one process, or for all processes of one pod. Envoy has one for each of its secrets.
+pub(crate) const MAX_STREAMS_PER_WORKLOAD: usize = 1_024;
+/// One may take no more than this; how many there are in all is known by the table.
+const OF_ONE: [usize; 2] = [usize::MAX, MAX_STREAMS_PER_WORKLOAD];
 
 /// Ends that belong to every workload's life: its process, its pod or this agent is over. They are
 /// counted, and nobody has to look into them.
@@ -124,11 +127,12 @@ pub struct Streams {
     metrics: Metrics,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     next: u64,
     streams: BTreeMap<u64, StreamInfo>,
     shares: Counts<Share>,
+    rates: Limits<Share>,
     quiet: Quiet<(i32, &'static str)>,
 }
 
@@ -151,8 +155,15 @@ impl Streams {
     /// No streams.
     #[must_use]
     pub fn new(metrics: Metrics) -> Arc<Self> {
+        let table = Table {
+            next: 0,
+            streams: BTreeMap::new(),
+            shares: Counts::default(),
+            rates: Limits::new(STREAMS, Instant::now()),
+            quiet: Quiet::default(),
+        };
         Arc::new(Self {
-            open: Mutex::default(),
+            open: Mutex::new(table),
             metrics,
         })
     }
@@ -165,10 +176,8 @@ impl Streams {
     pub fn open(self: &Arc<Self>, kind: StreamKind, peer: &Peer) -> Result<Entry, Closing> {
         let (pid, share) = (peer.pid().unwrap_or_default(), peer.share());
         let mut table = self.lock();
-        let full = table.streams.len() >= MAX_STREAMS;
-        if full || !table.shares.add(share, MAX_STREAMS_PER_WORKLOAD) {
+        if let Err(closing) = table.admit(share, Instant::now()) {
             drop(table);
-            let closing = too_many();
             self.refused(kind, pid, &closing, "");
             return Err(closing);
         }
@@ -225,13 +234,15 @@ impl Streams {
     }
 }
 
-fn too_many() -> Closing {
-    Closing {
-        code: Code::ResourceExhausted,
-        reason: "too_many_streams",
-        text: format!(
-            "too many streams: {MAX_STREAMS} in all and {MAX_STREAMS_PER_WORKLOAD} of one process or pod are served"
-        ),
+impl Table {
+    /// Takes a place of `share` for one more stream.
+    fn admit(&mut self, share: Share, now: Instant) -> Result<(), Closing> {
+        self.rates.take(share, now).map_err(too_often)?;
+        let full = self.streams.len() >= MAX_STREAMS;
+        if full || !self.shares.add(share, 1, OF_ONE) {
+            return Err(too_many());
+        }
+        Ok(())
     }
 }
 
@@ -259,7 +270,7 @@ impl Entry {
         let mut table = self.streams.lock();
         let table = &mut *table;
         if let Some(share) = other {
-            if !table.shares.add(share, MAX_STREAMS_PER_WORKLOAD) {
+            if !table.shares.add(share, 1, OF_ONE) {
                 return Err(too_many());
             }
             self.attested = Some(share);
@@ -350,9 +361,9 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = self.streams.lock();
         table.streams.remove(&self.number);
-        table.shares.remove(&self.share);
+        table.shares.remove(&self.share, 1);
         if let Some(share) = &self.attested {
-            table.shares.remove(share);
+            table.shares.remove(share, 1);
         }
         drop(table);
         self.streams.metrics.streams_of(self.kind).dec();

@@ -145,7 +145,15 @@ struct Service(Arc<State>);
 
 impl FakeCa {
     pub(crate) async fn start(mood: Mood) -> Self {
-        let tower = Arc::new(Tower::new());
+        Self::of(Arc::new(Tower::new()), mood).await
+    }
+
+    /// Another one of the same authority.
+    pub(crate) async fn replica(&self, mood: Mood) -> Self {
+        Self::of(self.tower(), mood).await
+    }
+
+    async fn of(tower: Arc<Tower>, mood: Mood) -> Self {
         let (bundles, _) = watch::channel(Some(bundle(&[&tower], 1)));
         let state = Arc::new(State {
             tower: Mutex::new(tower),

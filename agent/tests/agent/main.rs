@@ -15,6 +15,7 @@ mod machines;
 mod node;
 mod output;
 mod policies;
+mod replicas;
 mod rotation;
 mod sds;
 mod shelves;

@@ -34,8 +34,8 @@ async fn files_are_private_belong_together_and_are_followed_by_the_hook() {
     }
     assert_eq!(
         std::fs::read_dir(&out).unwrap().count(),
-        3,
-        "nothing temporary is left"
+        5,
+        "three names, the link they lead through and the set it leads to"
     );
     let read = |name: &str| std::fs::read(out.join(name)).unwrap();
     let key = SigningKey::from_pem(&read("key.pem")).unwrap();

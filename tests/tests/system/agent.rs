@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use serde_json::{Value, json};
+use signet_agent::sds::PATIENCE;
 use signet_certs::{SigningKey, SvidChain, X509Svid};
 use signet_proto::wire::envoy::extensions::transport_sockets::tls::v3::Secret;
 use signet_proto::wire::google::rpc::Status as WireStatus;
@@ -72,15 +73,15 @@ async fn names_that_cannot_be_are_refused_at_once_with_a_sentence() {
         ),
         ("spiffe://other.example", Code::NotFound, "no secret is called"),
     ] {
-        let began = tokio::time::Instant::now();
-        let status = sds::fetch(&agent.socket(), name).await.unwrap_err();
-        assert_eq!(status.code(), code, "{name}: {status:?}");
-        assert!(status.message().contains(said), "{name}: {}", status.message());
-        assert!(
-            began.elapsed() < Duration::from_secs(3),
-            "{name} took {:?}",
-            began.elapsed()
-        );
+        // One that is held is held as long every time.
+        until("an answer at once", SOON * 2, async || {
+            let began = tokio::time::Instant::now();
+            let status = sds::fetch(&agent.socket(), name).await.unwrap_err();
+            assert_eq!(status.code(), code, "{name}: {status:?}");
+            assert!(status.message().contains(said), "{name}: {}", status.message());
+            began.elapsed() < PATIENCE
+        })
+        .await;
     }
     let status = sds::client(&agent.socket())
         .fetch_secrets(ask(&["default"], "", ""))
@@ -105,8 +106,7 @@ async fn a_secret_on_its_way_is_held_and_then_the_cause_is_told() {
         status.message()
     );
     let held = began.elapsed();
-    let patience = Duration::from_secs(5);
-    assert!((patience..patience * 2).contains(&held), "held for {held:?}");
+    assert!(held >= PATIENCE, "held for {held:?}");
     let status = agent.admin().get("/v1/status").await;
     assert_eq!(status["ready"], false);
     // One that asks just before the CA is back gets it on the same stream, if in time; later ones at once.
@@ -171,7 +171,7 @@ async fn what_one_stream_may_ask_for_is_bounded() {
     let mut stream = Stream::open(&agent.socket(), &[&long]).await.unwrap();
     let status = stream.next().await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.message(), "a request may have at most 524288 bytes");
+    assert_eq!(status.message(), "a request may have at most 131072 bytes");
     sds::fetch(&agent.socket(), "default").await.unwrap();
 }
 
@@ -194,11 +194,8 @@ async fn an_agent_paused_past_its_renewal_renews_at_once_when_it_wakes() {
     .await;
     assert_eq!(issued().await, before, "it slept");
     agent.process.signal(Signal::CONT);
-    until("the renewal", Duration::from_secs(4), async || {
-        issued().await > before
-    })
-    .await;
-    agent.wait_renewals(1, Duration::from_secs(2)).await;
+    until("the renewal", SOON, async || issued().await > before).await;
+    agent.wait_renewals(1, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

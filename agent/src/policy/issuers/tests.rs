@@ -47,16 +47,21 @@ fn issuers(most: usize) -> (Issuers, Metrics, Tasks) {
         ask_gap: Duration::ZERO,
         ..Plan::default()
     };
-    let issuers = Issuers::with(fetcher, (plan, most), &clock, &metrics, &tasks);
+    let issuers = Issuers::with(fetcher, (plan, most, "root"), &clock, &metrics, &tasks);
     (issuers, metrics, tasks)
 }
 
-fn wanted(addresses: &[&str]) -> BTreeSet<Issuer> {
+fn wanted(addresses: &[&str]) -> Wanted {
+    wanted_by("shop", addresses)
+}
+
+fn wanted_by(namespace: &str, addresses: &[&str]) -> Wanted {
     let issuer = |address: &&str| Issuer {
         address: KeyAddress::Uri((*address).to_owned()),
         patience: Duration::from_secs(5),
     };
-    addresses.iter().map(issuer).collect()
+    let issuers = addresses.iter().map(issuer);
+    issuers.map(|issuer| (issuer, namespace.to_owned())).collect()
 }
 
 #[tokio::test]
@@ -117,7 +122,7 @@ async fn a_set_outlives_its_last_user_by_a_while_and_no_longer() {
 
 #[tokio::test]
 async fn sets_beyond_the_bound_are_left_out_and_counted() {
-    let (issuers, metrics, _tasks) = issuers(1);
+    let (issuers, metrics, _tasks) = issuers(4);
     let kept = issuers.keep(&wanted(&["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]));
     assert_eq!(kept.0.len(), 1);
     let many: Vec<String> = (0..=MAX_SETS)
@@ -128,4 +133,20 @@ async fn sets_beyond_the_bound_are_left_out_and_counted() {
     let outcome = "no_room";
     let counted = metrics.key_fetches.get_or_create(&Label { outcome }).get();
     assert_eq!(counted, 1 + 1 + u64::try_from(MAX_SETS).unwrap());
+}
+
+#[tokio::test]
+async fn one_namespace_takes_its_share_of_sets_and_leaves_others_and_the_root_namespace_theirs() {
+    let (issuers, _, _tasks) = issuers(8);
+    let addresses = |of: &str| [1, 2, 3].map(|n| format!("http://127.0.0.1:1/{of}/{n}"));
+    let mut held = Vec::new();
+    for (namespace, most) in [("hostile", 2), ("shop", 2), ("bank", 2), ("late", 0), ("root", 2)] {
+        let addresses = addresses(namespace);
+        let sets = issuers.keep(&wanted_by(namespace, &addresses.each_ref().map(String::as_str)));
+        assert_eq!(sets.0.len(), most, "{namespace}");
+        held.push(sets);
+    }
+    // One that is kept already is everybody's.
+    let shared = addresses("shop");
+    assert_eq!(issuers.keep(&wanted_by("late", &[&shared[0]])).0.len(), 1);
 }

@@ -153,3 +153,27 @@ fn changes_that_come_together_make_one_view_and_changes_of_nothing_none() {
     assert_eq!(count(&parts, "denies_all") + count(&parts, "last_good"), 0);
     assert!(keeper.told.is_empty());
 }
+
+#[tokio::test]
+async fn room_that_is_free_again_rings_for_a_list() {
+    let (mut keeper, _, parts) = keeper();
+    let part = Part::Kind(Kind::AuthorizationPolicy);
+    let bells = KINDS.map(|kind| keeper.bell(kind));
+    let many = (0..=BOUNDS.of_one).map(|n| policy(&format!("p{n}"), "DENY"));
+    keeper.take([listed(Kind::AuthorizationPolicy, many.collect())]);
+    let no_room = Outcome { outcome: "no_room" };
+    assert_eq!(parts.metrics.policy_events.get_or_create(&no_room).get(), 1);
+    let rung = |bell: &Arc<Notify>| {
+        let bell = Arc::clone(bell);
+        async move { futures::FutureExt::now_or_never(bell.notified()).is_some() }
+    };
+    assert!(!rung(&bells[0]).await);
+    let key = ObjectKey {
+        kind: Kind::AuthorizationPolicy,
+        namespace: "shop".into(),
+        name: "p0".into(),
+    };
+    keeper.take([Heard::Well(part, LISTED, Event::Deleted(key))]);
+    assert_eq!(KINDS[0], Kind::AuthorizationPolicy);
+    assert!(rung(&bells[0]).await && !rung(&bells[1]).await);
+}

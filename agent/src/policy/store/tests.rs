@@ -112,10 +112,10 @@ fn an_object_that_is_gone_is_gone_good_or_bad() {
     for spec in [deny(), bad()] {
         let mut store = Store::default();
         applied(&mut store, policy("shop", "p", &spec));
-        let gone = Event::Deleted(key(Kind::AuthorizationPolicy, "shop", "p"));
+        let gone = gone("shop", "p");
         assert!(store.apply([gone.clone()]).view && states(&store).is_empty());
         assert!(!store.apply([gone]).view);
-        assert_eq!((store.bytes, store.objects, store.known.len()), (0, 0, 0));
+        assert_eq!((store.room.used(), store.known.len()), (Used::default(), 0));
     }
 }
 
@@ -213,35 +213,158 @@ fn only_changes_that_concern_a_workload_make_its_snapshot_anew() {
     assert_ne!(version(&basis(&store, "shop", "cart")), version(&before));
 }
 
+/// Of 16 objects and 40,000 bytes a namespace has a quarter, and all but the root namespace three.
+fn small() -> Store {
+    let bounds = Bounds {
+        of_one: 3,
+        objects: 16,
+        bytes: 40_000,
+    };
+    Store::bounded(bounds, "root".to_owned())
+}
+
+fn sound(namespace: &str, count: usize) -> Vec<Told> {
+    let one = |n| policy(namespace, &format!("p{n}"), &deny());
+    (0..count).map(one).collect()
+}
+
+/// A policy of a bit more than so many bytes.
+fn large(namespace: &str, name: &str, bytes: usize) -> Told {
+    let paths = json!({"rules": [{"to": [{"operation": {"paths": ["/x".repeat(bytes / 2)]}}]}]});
+    policy(namespace, name, &paths)
+}
+
+fn gone(namespace: &str, name: &str) -> Event {
+    Event::Deleted(key(Kind::AuthorizationPolicy, namespace, name))
+}
+
+fn of_policies(change: &Change) -> bool {
+    change.list_again.contains(&Kind::AuthorizationPolicy)
+}
+
+fn left_out(store: &Store) -> Vec<String> {
+    let stars = |state: &String| state.contains('*');
+    states(store).into_iter().filter(stars).collect()
+}
+
 #[test]
 fn what_there_is_no_room_for_denies_in_its_own_namespace_until_a_list_shows_room() {
-    let mut store = Store::bounded(Bounds {
-        of_one: 2,
-        objects: 3,
-        bytes: 10_000,
-    });
-    let sound = |namespace: &str, count: usize| -> Vec<Told> {
-        (0..count)
-            .map(|n| policy(namespace, &format!("p{n}"), &deny()))
-            .collect()
-    };
-    for told in sound("shop", 3) {
+    let mut store = small();
+    for told in sound("shop", 4) {
         applied(&mut store, told);
     }
     assert_eq!(seen(&store, "bank", "a"), Vec::<String>::new());
-    let left_out = "AuthorizationPolicy shop/* denies_all".to_owned();
-    assert!(states(&store).contains(&left_out), "{:?}", states(&store));
-    assert_eq!(applied(&mut store, sound("bank", 1).remove(0)).no_room, 0);
-    assert_eq!(applied(&mut store, sound("else", 1).remove(0)).no_room, 1);
-    store.apply([Event::Listed(Kind::AuthorizationPolicy, sound("shop", 2))]);
+    assert_eq!(left_out(&store), ["AuthorizationPolicy shop/* denies_all"]);
+    let told = store
+        .spaces()
+        .items()
+        .map(|(_, item)| item.faults())
+        .collect::<Vec<_>>();
+    let hint = "of one kind it keeps 3 policies in a namespace; remove some of this namespace";
     assert!(
-        !states(&store).iter().any(|state| state.contains('*')),
-        "{:?}",
-        states(&store)
+        told.iter().flatten().any(|fault| fault.contains(hint)),
+        "{told:?}"
     );
-    let large = json!({"rules": [{"to": [{"operation": {"paths": ["/x".repeat(10_000)]}}]}]});
-    assert_eq!(applied(&mut store, policy("shop", "p0", &large)).no_room, 1);
+    assert_eq!(applied(&mut store, sound("bank", 1).remove(0)).no_room, 0);
+    store.apply([Event::Listed(Kind::AuthorizationPolicy, sound("shop", 3))]);
+    assert_eq!(left_out(&store), Vec::<String>::new());
+    assert_eq!(applied(&mut store, large("shop", "p0", 10_000)).no_room, 1);
     assert!(states(&store).contains(&"AuthorizationPolicy shop/p0 last_good".to_owned()));
+}
+
+#[test]
+fn where_a_deletion_frees_a_place_a_list_is_asked_for_once_and_lifts_the_denial() {
+    let mut store = small();
+    let change = store.apply(sound("shop", 4).into_iter().map(Event::Applied));
+    assert!(!of_policies(&change), "there is no room yet");
+    assert!(!of_policies(&applied(&mut store, sound("bank", 1).remove(0))));
+    assert!(
+        !of_policies(&store.apply([gone("bank", "p0")])),
+        "nor by another's"
+    );
+    assert!(of_policies(&store.apply([gone("shop", "p0")])));
+    assert!(!of_policies(&store.apply([])), "once");
+    let rest = sound("shop", 4).split_off(1);
+    let change = store.apply([Event::Listed(Kind::AuthorizationPolicy, rest)]);
+    assert!(!of_policies(&change));
+    assert_eq!(left_out(&store), Vec::<String>::new());
+    assert_eq!(seen(&store, "shop", "a").len(), 3);
+}
+
+#[test]
+fn where_the_object_that_was_left_out_is_gone_itself_a_list_is_asked_for() {
+    let mut store = small();
+    store.apply(sound("shop", 4).into_iter().map(Event::Applied));
+    assert!(of_policies(&store.apply([gone("shop", "p3")])));
+    store.apply([Event::Listed(Kind::AuthorizationPolicy, sound("shop", 3))]);
+    assert_eq!(left_out(&store), Vec::<String>::new());
+    assert!(!of_policies(&store.apply([gone("shop", "never-there")])));
+}
+
+#[test]
+fn a_version_that_had_no_room_is_asked_for_again_when_others_are_shortened_or_gone() {
+    for event in [Event::Applied(policy("shop", "a", &deny())), gone("shop", "a")] {
+        let mut store = small();
+        applied(&mut store, large("shop", "a", 8_000));
+        assert_eq!(applied(&mut store, large("shop", "b", 8_000)).no_room, 1);
+        assert!(states(&store).contains(&"AuthorizationPolicy shop/b denies_all".to_owned()));
+        assert!(!of_policies(&applied(&mut store, policy("bank", "c", &deny()))));
+        assert!(of_policies(&store.apply([event])));
+        let change = applied(&mut store, large("shop", "b", 8_000));
+        assert_eq!((change.no_room, of_policies(&change)), (0, false));
+        assert!(states(&store).contains(&"AuthorizationPolicy shop/b sound".to_owned()));
+    }
+}
+
+#[test]
+fn a_list_frees_room_for_other_kinds_and_asks_for_no_list_of_its_own() {
+    let mut store = small();
+    let peer = |name: &str| {
+        let object = json!({"metadata": {"name": name, "namespace": "shop", "uid": name}, "spec": {}});
+        let object = serde_json::from_value(object).unwrap();
+        Event::Applied(told(Kind::PeerAuthentication, "v1", object).unwrap())
+    };
+    store.apply(sound("shop", 3).into_iter().map(Event::Applied));
+    assert_eq!(
+        store.apply([peer("a"), peer("b")]).no_room,
+        1,
+        "four in a namespace"
+    );
+    let change = store.apply([Event::Listed(Kind::AuthorizationPolicy, sound("shop", 1))]);
+    assert_eq!(change.list_again, BTreeSet::from([Kind::PeerAuthentication]));
+}
+
+#[test]
+fn one_namespace_takes_its_share_and_all_of_them_leave_the_root_namespace_its_own() {
+    let mut store = small();
+    let fill = |store: &mut Store, namespace: &str| -> usize {
+        let all = (0..4).map(|n| large(namespace, &format!("p{n}"), 3_000));
+        all.map(|told| 1 - applied(store, told).no_room).sum()
+    };
+    assert_eq!(
+        fill(&mut store, "hostile"),
+        3,
+        "the fourth would be more than its share"
+    );
+    assert_eq!(fill(&mut store, "shop"), 3);
+    let before = states(&store);
+    assert!(
+        before.contains(&"AuthorizationPolicy shop/p0 sound".to_owned()),
+        "{before:?}"
+    );
+    assert_eq!(fill(&mut store, "other"), 3);
+    assert_eq!(fill(&mut store, "late"), 0, "they took what is theirs");
+    assert_eq!(fill(&mut store, "root"), 3, "which is not the root namespace's");
+    assert_eq!(
+        seen(&store, "calm", "a").len(),
+        4,
+        "its three and what stands for the fourth"
+    );
+    let mesh_wide = states(&store);
+    assert!(
+        mesh_wide.contains(&"AuthorizationPolicy root/p2 sound".to_owned()),
+        "{mesh_wide:?}"
+    );
 }
 
 fn files(store: &mut Store, text: &str) -> Change {

@@ -121,6 +121,35 @@ async fn the_preferred_version_is_followed_and_the_older_one_where_it_is_all_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bell_brings_another_list_within_a_minute_and_two_at_once_bring_one() {
+    let script = Script::default();
+    script.serves("v1", &["a"]);
+    let bell = Arc::new(Notify::new());
+    let (ear, heard) = mpsc::channel(8);
+    let watch = Watch::new(
+        script.client(),
+        Kind::AuthorizationPolicy,
+        ear,
+        Metrics::default(),
+    );
+    let running = tokio::spawn(watch.listing_at(Arc::clone(&bell)).run());
+    let mut following = Following {
+        heard,
+        metrics: Metrics::default(),
+        running,
+    };
+    assert_eq!(following.next().await, "Listed { version: Some(\"v1\") } 1");
+    script.serves("v1", &["a", "b"]);
+    let asked = Instant::now();
+    bell.notify_one();
+    bell.notify_one();
+    assert_eq!(following.next().await, "Listed { version: Some(\"v1\") } 2");
+    assert!(asked.elapsed() <= 2 * SPREAD, "{:?}", asked.elapsed());
+    let quiet = tokio::time::timeout(SPREAD * 3, following.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_that_a_ready_server_does_not_have_has_no_objects_and_is_looked_for_again() {
     let script = Script::default();
     script.answers("/readyz", 200, "ok");

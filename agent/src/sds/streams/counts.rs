@@ -1,32 +1,47 @@
-//! Counting places, each with a bound.
+//! Counting what is taken, with a bound for all and one for each.
 
 use std::collections::BTreeMap;
 
-/// How many there are of each.
+/// How much is taken, in all and by each.
 #[derive(Debug)]
-pub(crate) struct Counts<K>(BTreeMap<K, usize>);
+pub(crate) struct Counts<K> {
+    all: usize,
+    each: BTreeMap<K, usize>,
+}
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self {
+            all: 0,
+            each: BTreeMap::new(),
+        }
     }
 }
 
 impl<K: Ord> Counts<K> {
-    /// Adds one, unless there are as many as there may be.
-    pub(crate) fn add(&mut self, key: K, most: usize) -> bool {
-        let count = self.0.entry(key).or_default();
-        let room = *count < most;
-        *count += usize::from(room);
+    /// Takes so much, unless that is more than there may be in all or of one.
+    pub(crate) fn add(&mut self, key: K, amount: usize, [most, most_of_one]: [usize; 2]) -> bool {
+        let of_one = self.each.get(&key).copied().unwrap_or_default();
+        let room = self.all.saturating_add(amount) <= most && of_one.saturating_add(amount) <= most_of_one;
+        if room {
+            self.all += amount;
+            self.each.insert(key, of_one + amount);
+        }
         room
     }
 
-    pub(crate) fn remove(&mut self, key: &K) {
-        if let Some(count) = self.0.get_mut(key) {
-            *count = count.saturating_sub(1);
+    pub(crate) fn remove(&mut self, key: &K, amount: usize) {
+        self.all = self.all.saturating_sub(amount);
+        if let Some(count) = self.each.get_mut(key) {
+            *count = count.saturating_sub(amount);
             if *count == 0 {
-                self.0.remove(key);
+                self.each.remove(key);
             }
         }
+    }
+
+    /// How much is taken in all.
+    pub(crate) fn all(&self) -> usize {
+        self.all
     }
 }
