@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use crate::address::{Block, BlockMap};
-use crate::connection::{Facts, RequestIdentity};
+use crate::connection::{Facts, Lines, RequestIdentity};
 use crate::matcher::{Glob, Pattern, TextSet};
 use crate::model::{Attribute, Place, Term, Values, term::PathValue};
 use crate::path::template::Template;
 use crate::principal::{LocalDomains, RequestPrincipal};
 use crate::trie::{ByteTrie, Fold};
 
-/// How a comparison reads names of namespaces and accounts.
+/// How a comparison is read where there are two ways: on the safe side of what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Domains {
+pub(crate) struct Reading {
     /// A peer of a foreign trust domain cannot match, because no `trustDomains` stands beside the names.
     pub(crate) local_only: bool,
+    /// What a header says that stands several times.
+    pub(crate) lines: Lines,
 }
 
 /// A term, compiled.
@@ -22,6 +24,7 @@ pub(crate) struct Domains {
 pub(crate) struct Check {
     pub(crate) attribute: Attribute,
     pub(crate) negated: bool,
+    pub(crate) lines: Lines,
     local_only: bool,
     want: Want,
     pub(crate) place: Place,
@@ -40,12 +43,13 @@ enum Want {
 }
 
 impl Check {
-    pub(crate) fn new(term: &Term, domains: Domains, local: &LocalDomains) -> Self {
+    pub(crate) fn new(term: &Term, reading: Reading, local: &LocalDomains) -> Self {
         let names_workload = matches!(term.attribute, Attribute::Namespace | Attribute::ServiceAccount);
         Self {
             attribute: term.attribute.clone(),
             negated: term.negated,
-            local_only: names_workload && domains.local_only,
+            lines: reading.lines,
+            local_only: names_workload && reading.local_only,
             want: Want::new(term, local),
             place: term.place,
             written: Arc::new(term.values.clone()),
@@ -63,7 +67,7 @@ impl Check {
         }
         let attribute = &self.attribute;
         match &self.want {
-            Want::Text(set) => facts.any_text(attribute, &mut |text| set.matches_text(text)),
+            Want::Text(set) => facts.any_text(attribute, self.lines, &mut |text| set.matches_text(text)),
             Want::Globs(globs, set) => facts.text(attribute).is_some_and(|text| {
                 set.matches(text.as_bytes()) || globs.iter().any(|glob| glob.matches(text))
             }),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::check::{Check, Domains, Keys};
-use crate::connection::Facts;
+use crate::check::{Check, Keys, Reading};
+use crate::connection::{Facts, Lines};
 use crate::model::{Action, Attribute, Place, Rule, Term};
 use crate::principal::LocalDomains;
 
@@ -156,11 +156,18 @@ impl<'a> Making<'a> {
 
     /// Names of namespaces and accounts mean our own trust domain and its aliases, unless `trustDomains` stands
     /// beside them. In an ALLOW, what must not match counts peers of every domain: that lets fewer pass.
+    ///
+    /// A header that stands several times matches by any of its lines where a match holds back, and by all of them
+    /// joined, as Istio has it, where a match lets pass: in `values` of an ALLOW and `notValues` of the others.
     fn checks(self, terms: &[Term], explicit: bool) -> Checks {
         let check = |term: &Term| {
             let counts_everybody = term.negated && self.allow;
             let local_only = !(explicit || counts_everybody);
-            Check::new(term, Domains { local_only }, self.local)
+            let lines = match self.allow == term.negated {
+                true => Lines::EachAndJoined,
+                false => Lines::Joined,
+            };
+            Check::new(term, Reading { local_only, lines }, self.local)
         };
         terms.iter().map(check).collect()
     }

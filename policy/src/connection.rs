@@ -221,16 +221,26 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether any text of the attribute passes `test`. Headers and claims may have several.
-    pub(crate) fn any_text(&self, attribute: &Attribute, test: &mut dyn FnMut(Text<'_>) -> bool) -> bool {
+    /// Whether any text of the attribute passes `test`. Headers and claims may have several; of a header that stands
+    /// several times, `lines` says what its texts are.
+    pub(crate) fn any_text(
+        &self,
+        attribute: &Attribute,
+        lines: Lines,
+        test: &mut dyn FnMut(Text<'_>) -> bool,
+    ) -> bool {
         let mut whole = |text: &str| test(Text::Whole(text.as_bytes()));
         let token = self.request.and_then(|request| request.identity);
         match attribute {
             Attribute::Header(name) => self.request.is_some_and(|request| {
                 with_values(request.headers, name, |values| match values {
                     [] => false,
-                    // As Envoy's RBAC does: joined text alone would let `a` hide behind `a,b` (CVE-2026-26308).
-                    [_, _, ..] if values.chunks(1).any(|one| test(Text::Header(one))) => true,
+                    [_, _, ..]
+                        if lines == Lines::EachAndJoined
+                            && values.chunks(1).any(|one| test(Text::Header(one))) =>
+                    {
+                        true
+                    }
                     values => test(Text::Header(values)),
                 })
             }),
@@ -250,6 +260,16 @@ impl<'a> Facts<'a> {
             _ => None,
         }
     }
+}
+
+/// What the texts of a header are that stands several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lines {
+    /// All of them with commas between them: what Istio compares. A client that adds a line to one that a rule names says
+    /// something else.
+    Joined,
+    /// Each of them too: joined text alone would let `a` hide behind `a,b` (CVE-2026-26308).
+    EachAndJoined,
 }
 
 /// A text to compare.

@@ -232,7 +232,7 @@ impl<'n> Object<'n> {
 }
 
 /// The known field that is nearest to what was written, if it is near.
-fn meant(written: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn meant(written: &str, known: &[&'static str]) -> Option<&'static str> {
     let written = written.get(..written.len().min(64))?.to_ascii_lowercase();
     known
         .iter()

@@ -77,6 +77,8 @@ pub enum Denial<'p> {
     NotAllowed {
         /// How many.
         policies: usize,
+        /// One of them, to begin with where no rule came near: the first by name of the most specific ones.
+        first: Option<&'p PolicyName>,
         /// What came nearest.
         nearest: Nearest<'p>,
     },
@@ -110,12 +112,12 @@ impl Denial<'_> {
         }
     }
 
-    /// The policy to look at, if one can be named.
+    /// The policy to look at: the one that decided, or one that might have let it pass.
     #[must_use]
     pub fn policy(&self) -> Option<&PolicyName> {
         match self {
             Self::Denied { by, .. } | Self::Custom { by, .. } => Some(by.policy),
-            Self::NotAllowed { nearest, .. } => nearest.policy(),
+            Self::NotAllowed { nearest, first, .. } => nearest.policy().or(*first),
             Self::Faulty { policy } => Some(policy),
         }
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::address::{Block, BlockMap};
 use crate::check::Keys;
 use crate::clause::Clause;
-use crate::connection::{Facts, Text};
+use crate::connection::{Facts, Lines, Text};
 use crate::matcher::Pattern;
 use crate::model::Attribute;
 use crate::trie::{ByteTrie, Fold};
@@ -113,7 +113,10 @@ impl Split {
     fn filed<V: FnMut(u32) -> bool>(&self, facts: &Facts<'_>, visit: &mut V) -> bool {
         let visit = &mut |child: &Index| child.search(facts, visit);
         match &self.filed {
-            Filed::Texts(texts) => facts.any_text(&self.attribute, &mut |text| texts.search(text, visit)),
+            // More clauses than match: which lines of a header count is up to each.
+            Filed::Texts(texts) => facts.any_text(&self.attribute, Lines::EachAndJoined, &mut |text| {
+                texts.search(text, visit)
+            }),
             Filed::Blocks(blocks) => facts
                 .address(&self.attribute)
                 .is_some_and(|address| blocks.search(address, visit)),

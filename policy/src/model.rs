@@ -5,6 +5,7 @@ use std::fmt;
 pub mod authorization;
 pub mod meta;
 pub mod peer;
+pub mod remains;
 pub mod request;
 pub mod salvage;
 pub mod selector;

@@ -16,7 +16,7 @@ mod compile;
 mod trace;
 
 pub(crate) use compile::{Compiler, Source};
-pub use trace::{Miss, Reason, Says, Trace, Vote};
+pub use trace::{Miss, Reason, Says, Several, Trace, Vote};
 
 /// Most providers that the policies of one workload ask; policies that name a further one deny.
 pub const MAX_PROVIDERS: usize = 16;
@@ -32,6 +32,8 @@ pub struct Program {
     tcp: Option<Box<Tables>>,
     /// A policy without a good version that denies everything, if there is one.
     shut_by: Option<u32>,
+    /// The first by name of the most specific ALLOW policies in force, if there are any.
+    first_allow: Option<u32>,
     unenforceable: Box<[Unenforceable]>,
 }
 
@@ -249,16 +251,16 @@ impl Program {
             self.rule(clause)
                 .map_or(Nearest::Far, |by| Nearest::Rule { by, field })
         };
-        let enforced = |policy: &&Policy| policy.action == Action::Allow && !policy.dry_run;
+        let first = self.first_allow.and_then(|number| self.policy(number));
+        let first = first.map(|policy| &policy.name);
         Denial::NotAllowed {
             policies: tables.allowing,
+            first,
             nearest: match no_match {
                 NoMatch::Near(clause, field) => near(clause, field),
                 NoMatch::Attribute(attribute) => Nearest::Attribute(attribute),
                 NoMatch::Far => Nearest::Far,
-                NoMatch::Empty => Nearest::NoRule {
-                    policy: self.policies.iter().find(enforced).map(|policy| &policy.name),
-                },
+                NoMatch::Empty => Nearest::NoRule { policy: first },
             },
         }
     }

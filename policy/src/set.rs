@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::decision::PolicyName;
 use crate::document::{Content, Reading};
 use crate::fault::{Conflict, Fault};
+use crate::model::remains::Remains;
 use crate::model::salvage::{Effect, Faulty};
 use crate::model::{Kind, Object, ObjectKey};
 use crate::mtls::{PeerModes, Resolver};
@@ -56,6 +57,14 @@ pub struct InForce {
     pub tokens: TokenRules,
 }
 
+impl Entry {
+    fn contents(&self) -> impl Iterator<Item = Content> {
+        let good = self.good.iter().map(|object| Content::Sound(object.clone()));
+        let fault = self.fault.iter().map(|faulty| Content::Faulty(faulty.clone()));
+        good.chain(fault)
+    }
+}
+
 impl PolicySet {
     /// Takes one object as it is now.
     pub fn apply(&mut self, reading: Reading) {
@@ -94,10 +103,11 @@ impl PolicySet {
     pub fn replace(&mut self, readings: Vec<Reading>) {
         let old = std::mem::take(&mut self.objects);
         self.nameless.clear();
-        let mut twice: BTreeMap<ObjectKey, Fault> = BTreeMap::new();
+        let mut twice: BTreeMap<ObjectKey, (Fault, Vec<Content>)> = BTreeMap::new();
         for reading in readings {
             if let Some((key, fault)) = self.second_version(&reading) {
-                twice.insert(key, fault);
+                let (_, versions) = twice.entry(key).or_insert_with(|| (fault, Vec::new()));
+                versions.push(reading.content);
                 continue;
             }
             if let Content::Faulty(faulty) = &reading.content
@@ -108,10 +118,11 @@ impl PolicySet {
             }
             self.apply(reading);
         }
-        for (key, fault) in twice {
+        for (key, (fault, mut versions)) in twice {
             let good = old.get(&key).and_then(|entry| entry.good.clone());
-            let fault = Faulty::ambiguous(&key, vec![fault]);
             if let Some(entry) = self.objects.get_mut(&key) {
+                versions.extend(entry.contents());
+                let fault = Faulty::ambiguous(&key, &versions, vec![fault]);
                 entry.good = good;
                 entry.fault = Some(Arc::new(fault));
             }
@@ -199,7 +210,7 @@ impl PolicySet {
             compiler: Compiler::new(mesh),
             peers: Resolver::default(),
             rules: Vec::new(),
-            refused_by: None,
+            refused: None,
         };
         for (key, entry) in &self.objects {
             let name = PolicyName::Object(key.clone());
@@ -219,7 +230,7 @@ impl PolicySet {
         InForce {
             program: making.compiler.finish(),
             peers: making.peers.finish(),
-            tokens: TokenRules::new(making.rules, making.refused_by),
+            tokens: TokenRules::new(making.rules, making.refused),
         }
     }
 }
@@ -244,13 +255,13 @@ struct Making<'a> {
     compiler: Compiler<'a>,
     peers: Resolver<'a>,
     rules: Vec<crate::model::JwtRule>,
-    refused_by: Option<PolicyName>,
+    refused: Option<(PolicyName, Remains)>,
 }
 
 impl<'a> Making<'a> {
     fn sound(&mut self, name: PolicyName, level: Level, object: &'a Object) {
         match object {
-            Object::Authorization(policy) => self.compiler.add(name, Source::Sound(policy)),
+            Object::Authorization(policy) => self.compiler.add(name, level, Source::Sound(policy)),
             Object::Peer(peer) => self.peers.add(level, peer, name),
             Object::Request(request) => self.rules.extend(request.rules.iter().cloned()),
         }
@@ -264,9 +275,14 @@ impl<'a> Making<'a> {
             return;
         };
         match faulty.effect {
-            Effect::AllowNothing | Effect::DenyAll => self.compiler.add(name, Source::Faulty(faulty)),
+            Effect::AllowNothing | Effect::DenyAll => {
+                self.compiler.add(name, level, Source::Faulty(faulty));
+            }
             Effect::Strict => self.peers.add_faulty(level, faulty.certain, name),
-            Effect::RefuseTokens => self.refused_by = self.refused_by.take().or(Some(name)),
+            Effect::RefuseTokens => {
+                let (_, remains) = self.refused.get_or_insert_with(|| (name, Remains::default()));
+                remains.join(faulty.remains.clone());
+            }
             Effect::Nothing => {}
         }
     }

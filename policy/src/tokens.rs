@@ -2,12 +2,25 @@
 
 use crate::decision::PolicyName;
 use crate::model::JwtRule;
+use crate::model::remains::Remains;
+use crate::model::request::Locations;
 
 /// The rules for tokens of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRules {
     rules: Vec<JwtRule>,
-    refused_by: Option<PolicyName>,
+    refusal: Option<Box<Refusal>>,
+}
+
+/// What objects that cannot be read do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
+    /// One of them.
+    by: PolicyName,
+    /// Where tokens are refused.
+    places: Locations,
+    /// Headers that they reserve.
+    outputs: Vec<String>,
 }
 
 /// What became of one token, or of the place where one was looked for.
@@ -48,10 +61,18 @@ impl TokenDenial<'_> {
 }
 
 impl TokenRules {
-    pub(crate) fn new(mut rules: Vec<JwtRule>, refused_by: Option<PolicyName>) -> Self {
+    /// With objects that refuse tokens, one of them and what all of them say of requests.
+    pub(crate) fn new(mut rules: Vec<JwtRule>, refused: Option<(PolicyName, Remains)>) -> Self {
         // Rules of all objects together; of one issuer, in the order of the objects.
         rules.sort_by(|a, b| a.issuer.cmp(&b.issuer));
-        Self { rules, refused_by }
+        let refusal = refused.map(|(by, remains)| {
+            Box::new(Refusal {
+                by,
+                places: remains.locations(),
+                outputs: remains.outputs.into_iter().collect(),
+            })
+        });
+        Self { rules, refusal }
     }
 
     /// The rules, sorted by issuer. Two for one issuer are both kept.
@@ -63,13 +84,26 @@ impl TokenRules {
     /// Whether tokens are looked at: without rules a token is like any other header.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.refused_by.is_none()
+        self.rules.is_empty() && self.refusal.is_none()
     }
 
     /// An object that refuses every token, whatever the rules say.
     #[must_use]
     pub fn refused_by(&self) -> Option<&PolicyName> {
-        self.refused_by.as_ref()
+        self.refusal.as_ref().map(|refusal| &refusal.by)
+    }
+
+    /// Where tokens are refused, if any object does.
+    #[must_use]
+    pub fn refused_at(&self) -> Option<&Locations> {
+        self.refusal.as_ref().map(|refusal| &refusal.places)
+    }
+
+    /// Headers that tell the application of a token: nobody but whoever verified it may set them.
+    pub fn reserved(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.iter().flat_map(|rule| rule.outputs.headers());
+        let refusal = self.refusal.iter().flat_map(|refusal| &refusal.outputs);
+        rules.chain(refusal.map(String::as_str))
     }
 
     /// The rule of the token that the request counts as, or nothing if it has none: tokens are never demanded
@@ -81,7 +115,7 @@ impl TokenRules {
         if found.iter().all(|one| *one == Found::Missing) {
             return Ok(None);
         }
-        if let Some(name) = &self.refused_by {
+        if let Some(name) = self.refused_by() {
             return Err(TokenDenial::Faulty(name));
         }
         let mut valid = found.iter().filter_map(|one| match one {
@@ -106,7 +140,7 @@ mod tests {
     const B: Found = Found::Valid(1, [2; 32]);
 
     fn rules(refused_by: Option<PolicyName>) -> TokenRules {
-        TokenRules::new(Vec::new(), refused_by)
+        TokenRules::new(Vec::new(), refused_by.map(|by| (by, Remains::default())))
     }
 
     #[test]

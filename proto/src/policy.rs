@@ -10,6 +10,7 @@ use signet_certs::TrustDomain;
 use signet_certs::id::IdError;
 use signet_policy::document::{Content, Reading};
 use signet_policy::fault::{Fault, Problem};
+use signet_policy::model::remains::{MAX_REMAINS_BYTES, Remains};
 use signet_policy::model::salvage::{Effect, Faulty};
 use signet_policy::model::{Attachment, Kind, ObjectKey, TargetKind, TargetRef};
 use signet_policy::{read_object, scope};
@@ -212,6 +213,7 @@ fn faulty(place: usize, object: wire::FaultyObject) -> Result<Received, Snapshot
         _ => None,
     };
     let attachment = attachment(object.attachment).ok_or_else(|| unknown("target"))?;
+    let remains = remains(object.remains.unwrap_or_default())?;
     let faults = faults(object.faults)?;
     if faults.is_empty() {
         return Err(SnapshotError::NoFault(place));
@@ -227,6 +229,7 @@ fn faulty(place: usize, object: wire::FaultyObject) -> Result<Received, Snapshot
                 attachment,
                 certain: object.certain,
                 effect,
+                remains,
                 faults,
             })),
         },
@@ -254,6 +257,19 @@ fn attachment(wire: Option<wire::Attachment>) -> Option<Attachment> {
         return Some(Attachment::Everything);
     }
     Some(Attachment::Labels(labels))
+}
+
+/// Every request is looked through for each of these names, so they are bounded together.
+fn remains(wire: wire::Remains) -> Result<Remains, SnapshotError> {
+    let headers = wire.headers.into_iter();
+    let remains = Remains {
+        headers: headers.map(|header| (header.name, header.prefix)).collect(),
+        params: wire.params.into_iter().collect(),
+        cookies: wire.cookies.into_iter().collect(),
+        outputs: wire.outputs.into_iter().collect(),
+    };
+    bounded("remains", remains.bytes(), MAX_REMAINS_BYTES)?;
+    Ok(remains)
 }
 
 fn target_kind(wire: wire::TargetKind) -> Option<TargetKind> {

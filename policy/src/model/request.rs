@@ -18,7 +18,7 @@ const MAX_SPLIT: usize = 64;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) const SPEC: &[&str] = &["selector", "targetRef", "targetRefs", "jwtRules"];
-const RULE: &[&str] = &[
+pub(crate) const RULE: &[&str] = &[
     "issuer",
     "audiences",
     "jwksUri",
@@ -104,6 +104,14 @@ pub struct Outputs {
     pub claims: Vec<(String, Vec<String>)>,
     /// Whether the token itself goes on.
     pub forward: bool,
+}
+
+impl Outputs {
+    /// The headers that only whoever verified the token may set.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        let claims = self.claims.iter().map(|(header, _)| header);
+        self.payload.iter().chain(claims).map(String::as_str)
+    }
 }
 
 /// Reads a `spec`, which may be absent.

@@ -1,9 +1,10 @@
 //! What a faulty object still says: enough to give it the strictest reading, and no more.
 
 use crate::cursor::{Cursor, Faults};
-use crate::document::DOCUMENT;
+use crate::document::{Content, DOCUMENT};
 use crate::fault::Fault;
 use crate::model::meta::{self, Kind, kubernetes_name};
+use crate::model::remains::{MAX_REMAINS_BYTES, Remains};
 use crate::model::selector::Attachment;
 use crate::model::{ObjectKey, authorization, peer, request};
 use crate::node::{Node, Tree};
@@ -23,6 +24,8 @@ pub struct Faulty {
     pub certain: bool,
     /// What it does there.
     pub effect: Effect,
+    /// What it still says of requests; empty unless its effect is that tokens are refused.
+    pub remains: Remains,
     /// What is wrong with it. Never empty.
     pub faults: Vec<Fault>,
 }
@@ -36,7 +39,7 @@ pub enum Effect {
     DenyAll,
     /// Mutual TLS is demanded on every port.
     Strict,
-    /// Every token is refused.
+    /// Every token is refused, and headers that it names are ours alone.
     RefuseTokens,
     /// Nothing: it is an AUDIT or a dry run, which never decides.
     Nothing,
@@ -66,17 +69,32 @@ impl Faulty {
             attachment: Attachment::Everything,
             certain: false,
             effect: Effect::DenyAll,
+            remains: Remains::default(),
             faults,
         }
     }
 
-    /// An object of which several versions were given at once, so that none can be chosen.
-    pub(crate) fn ambiguous(key: &ObjectKey, faults: Vec<Fault>) -> Self {
-        let effect = match key.kind {
+    /// An object of which several versions were given at once, so that none can be chosen: it is the
+    /// strictest, and guards what any of them names.
+    pub(crate) fn ambiguous(key: &ObjectKey, versions: &[Content], faults: Vec<Fault>) -> Self {
+        let mut effect = match key.kind {
             Kind::AuthorizationPolicy => Effect::DenyAll,
             Kind::PeerAuthentication => Effect::Strict,
             Kind::RequestAuthentication => Effect::RefuseTokens,
         };
+        let mut remains = Remains::default();
+        for version in versions {
+            match version {
+                Content::Sound(object) => remains.join(Remains::of_object(object)),
+                Content::Faulty(faulty) => {
+                    remains.join(faulty.remains.clone());
+                    if faulty.effect == Effect::DenyAll {
+                        effect = Effect::DenyAll;
+                    }
+                }
+                Content::Foreign(_) => {}
+            }
+        }
         Self {
             key: Some(key.clone()),
             kind: Some(key.kind),
@@ -84,6 +102,7 @@ impl Faulty {
             effect,
             ..Self::unreadable(faults)
         }
+        .with(remains)
     }
 
     /// What `node`, in which `faults` were found, still says.
@@ -111,7 +130,22 @@ impl Faulty {
             attachment: attachment.unwrap_or(Attachment::Everything),
             namespace,
             effect: effect(node, kind),
+            remains: Remains::default(),
             faults,
+        }
+        .with(Remains::of(node))
+    }
+
+    /// What it says of requests counts where tokens are refused. More than can be looked for in every request refuses
+    /// every request.
+    fn with(self, remains: Remains) -> Self {
+        match self.effect {
+            Effect::RefuseTokens if remains.bytes() <= MAX_REMAINS_BYTES => Self { remains, ..self },
+            Effect::RefuseTokens => Self {
+                effect: Effect::DenyAll,
+                ..self
+            },
+            _ => self,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::clause::{Clause, Making};
 use crate::decision::PolicyName;
 use crate::model::salvage::{Effect, Faulty};
 use crate::model::{Action, Attribute, AuthorizationPolicy, Rule, Term, Values};
-use crate::scope::Mesh;
+use crate::scope::{Level, Mesh};
 use crate::table::Table;
 
 /// A policy that concerns the workload.
@@ -43,6 +43,7 @@ pub(crate) struct Compiler<'a> {
     tcp: Lists,
     differs: bool,
     shut_by: Option<u32>,
+    first_allow: Option<(Level, u32)>,
     unenforceable: Vec<Unenforceable>,
 }
 
@@ -62,14 +63,23 @@ impl<'a> Compiler<'a> {
             tcp: Lists::default(),
             differs: false,
             shut_by: None,
+            first_allow: None,
             unenforceable: Vec::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, name: PolicyName, source: Source<'_>) {
+    /// Takes a policy; they come in the order of their names.
+    pub(crate) fn add(&mut self, name: PolicyName, level: Level, source: Source<'_>) {
         let Ok(number) = u32::try_from(self.policies.len()) else {
             return;
         };
+        let allows = match source {
+            Source::Sound(policy) => policy.action == Action::Allow && !policy.meta.dry_run,
+            Source::Faulty(faulty) => faulty.effect == Effect::AllowNothing,
+        };
+        if allows && self.first_allow.is_none_or(|(first, _)| level > first) {
+            self.first_allow = Some((level, number));
+        }
         match source {
             Source::Sound(policy) => self.sound(number, name, policy),
             Source::Faulty(faulty) => self.faulty(number, name, faulty.effect),
@@ -183,6 +193,7 @@ impl<'a> Compiler<'a> {
             providers: self.providers.into(),
             domains: self.mesh.domains.clone(),
             shut_by: self.shut_by,
+            first_allow: self.first_allow.map(|(_, number)| number),
             unenforceable: self.unenforceable.into(),
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::{Gate, Policy, Program, Tables};
 use crate::check::Check;
 use crate::clause::Clause;
-use crate::connection::{Connection, Facts, Request};
+use crate::connection::{Connection, Facts, Lines, Request, with_values};
 use crate::decision::PolicyName;
 use crate::model::{Action, Attribute, Place, salvage::Effect};
 use crate::table::Table;
@@ -67,6 +67,8 @@ pub enum Reason {
     Differs {
         /// What is compared.
         attribute: String,
+        /// Of a header that stands several times, how that is read.
+        several: Option<Several>,
         /// What is there; nothing if it is not to be shown or not there.
         presented: Option<String>,
         /// The values of the field.
@@ -76,6 +78,22 @@ pub enum Reason {
     },
     /// It cannot be enforced here, so the whole rule matches nothing.
     Unenforceable,
+}
+
+/// A header that stands several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Several {
+    /// How often.
+    pub lines: usize,
+    /// Whether each line counts, beside all of them joined.
+    pub each: bool,
+}
+
+impl fmt::Display for Several {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each = if self.each { "each of them and all " } else { "" };
+        write!(f, " of {} lines, {each}joined by commas,", self.lines)
+    }
 }
 
 impl fmt::Display for Trace {
@@ -115,13 +133,16 @@ impl fmt::Display for Miss {
             Reason::Unenforceable => f.write_str("cannot be enforced here, so the rule matches nothing"),
             Reason::Differs {
                 attribute,
+                several,
                 presented,
                 wanted,
                 negated,
             } => {
+                write!(f, "the {attribute}")?;
+                several.map_or(Ok(()), |several| several.fmt(f))?;
                 match presented {
-                    Some(presented) => write!(f, "the {attribute} is {presented:?}")?,
-                    None => write!(f, "the {attribute} is absent or not shown")?,
+                    Some(presented) => write!(f, " is {presented:?}")?,
+                    None => f.write_str(" is absent or not shown")?,
                 }
                 let verb = if *negated {
                     "must be none of"
@@ -241,12 +262,22 @@ fn miss(clause: &Clause, rule: usize, facts: &Facts<'_>) -> Option<(usize, Miss)
     let check = miss.check;
     let reason = Reason::Differs {
         attribute: check.attribute.to_string(),
+        several: several(check, facts),
         presented: presented(check, facts),
         wanted: check.written.to_string(),
         negated: check.negated,
     };
     let field = check.place;
     Some((miss.passed, Miss { rule, field, reason }))
+}
+
+fn several(check: &Check, facts: &Facts<'_>) -> Option<Several> {
+    let (Attribute::Header(name), Some(request)) = (&check.attribute, facts.request) else {
+        return None;
+    };
+    let lines = with_values(request.headers, name, |values| values.len());
+    let each = check.lines == Lines::EachAndJoined;
+    (lines > 1).then_some(Several { lines, each })
 }
 
 /// What is there. Headers and tokens are never shown: they may be secrets.

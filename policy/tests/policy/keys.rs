@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Ask, ask, faults, judge, matches, policy, token};
+use crate::support::{Ask, ask, explain, faults, judge, matches, policy, token};
 
 fn when(key: &str, value: &str) -> String {
     format!("{{when: [{{key: '{key}', values: ['{value}']}}]}}")
@@ -44,24 +44,45 @@ fn every_key_compares_its_attribute() {
 }
 
 #[test]
-fn repeated_headers_match_one_by_one_and_joined() {
+fn a_header_of_several_lines_lets_pass_only_joined_and_holds_back_by_each() {
     let twice = ask().header("X-A", "one").header("x-a", "two");
-    for (value, expected) in [
-        ("one", true),
-        ("two", true),
-        ("one,two", true),
-        ("two,one", false),
-        ("one*", true),
-        ("*o", true),
-        ("*ne", true),
-        ("three", false),
+    let passes = |action: &str, field: &str, value: &str| {
+        let rules = format!("[{{when: [{{key: 'request.headers[x-a]', {field}: ['{value}']}}]}}]");
+        judge(&policy(action, &rules), &twice).is_allowed()
+    };
+    for (value, joined, any) in [
+        ("one", false, true),
+        ("two", false, true),
+        ("one,two", true, true),
+        ("two,one", false, false),
+        ("one*", true, true),
+        ("two*", false, true),
+        ("*o", true, true),
+        ("*ne", false, true),
+        ("*", true, true),
+        ("three", false, false),
     ] {
-        assert_eq!(
-            matches(&when("request.headers[x-a]", value), &twice),
-            expected,
-            "{value}"
-        );
+        assert_eq!(passes("ALLOW", "values", value), joined, "{value}");
+        assert_eq!(passes("ALLOW", "notValues", value), !any, "{value}");
+        assert_eq!(passes("DENY", "values", value), !any, "{value}");
+        assert_eq!(passes("DENY", "notValues", value), joined, "{value}");
     }
+}
+
+#[test]
+fn a_denial_says_how_many_lines_of_a_header_were_read_as_one() {
+    let text = policy(
+        "ALLOW",
+        "[{when: [{key: 'request.headers[x-a]', values: [one]}]}]",
+    );
+    let twice = ask().header("x-a", "one").header("x-a", "two");
+    let (trace, one) = (
+        explain(&text, &twice).to_string(),
+        explain(&text, &ask().header("x-a", "two")).to_string(),
+    );
+    assert!(trace.contains("of 2 lines, joined by commas"), "{trace}");
+    assert!(!trace.contains("two"), "headers may be secrets: {trace}");
+    assert!(!one.contains("lines"), "{one}");
 }
 
 #[test]

@@ -246,6 +246,64 @@ fn a_bad_request_authentication_refuses_tokens() {
     assert!(fresh(&elsewhere).in_force(&workload(), &mesh()).tokens.is_empty());
 }
 
+/// What a program refuses tokens at, and which headers are ours alone.
+fn guarded(set: &PolicySet) -> (Vec<String>, Vec<String>) {
+    let tokens = set.in_force(&workload(), &mesh()).tokens;
+    let places = tokens.refused_at().cloned().unwrap();
+    let headers = places
+        .headers
+        .into_iter()
+        .map(|(name, prefix)| name + "=" + &prefix);
+    let places = headers.chain(places.params).chain(places.cookies).collect();
+    (places, tokens.reserved().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_bad_request_authentication_still_guards_what_it_names() {
+    let rule = "isuer: i, fromHeaders: [{name: X-T, prefix: 'T '}], fromParams: [p], fromCookies: [c], \
+                outputPayloadToHeader: X-Payload, outputClaimToHeaders: [{header: x-user, claim: sub}]";
+    let bad = object("RequestAuthentication", &format!("jwtRules: [{{{rule}}}]"));
+    let places = ["authorization=Bearer ", "x-t=T ", "access_token", "p", "c"].map(str::to_owned);
+    let outputs = ["x-payload", "x-user"].map(str::to_owned);
+    assert_eq!(guarded(&fresh(&bad)), (places.to_vec(), outputs.to_vec()));
+    // All of them together, and a sound one beside them.
+    let other = "{isuer: i, fromCookies: [d], outputPayloadToHeader: x-other}";
+    let other =
+        object("RequestAuthentication", &format!("jwtRules: [{other}]")).replace("name: p,", "name: q,");
+    let sound = object(
+        "RequestAuthentication",
+        "jwtRules: [{issuer: i, outputPayloadToHeader: x-sound}]",
+    );
+    let sound = sound.replace("name: p,", "name: r,");
+    let (places, outputs) = guarded(&fresh(&(bad + &other + &sound)));
+    assert!(places.ends_with(&["c".to_owned(), "d".to_owned()]), "{places:?}");
+    assert_eq!(outputs, ["x-sound", "x-other", "x-payload", "x-user"]);
+}
+
+#[test]
+fn two_versions_of_a_request_authentication_guard_what_either_names() {
+    let version = |rule: &str| object("RequestAuthentication", &format!("jwtRules: [{{{rule}}}]"));
+    let good = version("issuer: i, outputPayloadToHeader: x-a");
+    let second = version("issuer: i, outputPayloadToHeader: x-b, fromParams: [b]");
+    let bad = version("isuer: i, outputPayloadToHeader: x-c");
+    let (places, outputs) = guarded(&fresh(&(good.clone() + &second + &bad)));
+    assert_eq!(outputs, ["x-a", "x-b", "x-c"]);
+    assert!(places.contains(&"b".to_owned()), "{places:?}");
+    let names: Vec<String> = (0..2_000).map(|n| format!("parameter-{n}")).collect();
+    let large = version(&format!("isuer: i, fromParams: [{}]", names.join(", ")));
+    assert_eq!(word(&fresh(&(good + &large)), &ask()), "faulty_policy");
+}
+
+#[test]
+fn a_bad_request_authentication_that_names_too_much_refuses_every_request() {
+    let word = |names: usize| {
+        let names: Vec<String> = (0..names).map(|n| format!("parameter-{n}")).collect();
+        let rule = format!("jwtRules: [{{isuer: i, fromParams: [{}]}}]", names.join(", "));
+        word(&fresh(&object("RequestAuthentication", &rule)), &ask())
+    };
+    assert_eq!((word(1_000), word(2_000)), ("allowed", "faulty_policy"));
+}
+
 #[test]
 fn an_unreadable_document_keeps_what_its_file_said_before() {
     let good = named("shop", "p", "DENY", "[{to: [{operation: {paths: [/x]}}]}]");

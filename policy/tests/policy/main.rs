@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod allocations;
+mod corpus;
 mod docs;
 mod emptiness;
 mod faults;

@@ -115,7 +115,7 @@ fn matches_rule(object: &Value, rule: &Value, ask: &Ask) -> bool {
                 let any = field
                     .values
                     .iter()
-                    .any(|value| value_matches(field, value, namespace, ask));
+                    .any(|value| value_matches((field, allow), value, namespace, ask));
                 (any && !blind) != field.negated
             }
         };
@@ -189,7 +189,7 @@ fn domain(ask: &Ask) -> Option<&str> {
     ask.peer.as_ref()?.strip_prefix("spiffe://")?.split('/').next()
 }
 
-fn value_matches(field: &Field<'_>, value: &str, namespace: &str, ask: &Ask) -> bool {
+fn value_matches((field, allow): (&Field<'_>, bool), value: &str, namespace: &str, ask: &Ask) -> bool {
     let principal = ask.peer.as_ref().map(|id| id.trim_start_matches("spiffe://"));
     let segments: Vec<&str> = principal.into_iter().flat_map(|id| id.split('/')).collect();
     let http = ask.http.as_ref();
@@ -222,11 +222,15 @@ fn value_matches(field: &Field<'_>, value: &str, namespace: &str, ask: &Ask) -> 
         "host" => string_rule(&value.to_lowercase(), &http.unwrap().host.to_lowercase()),
         "method" => string_rule(value, &http.unwrap().method),
         "path" => path_matches(value, &http.unwrap().path),
-        other => request_matches(other, value, http.unwrap()),
+        other => {
+            // A match lets pass: then only the whole header counts, never one line of it.
+            let whole = allow != field.negated;
+            request_matches((other, whole), value, http.unwrap())
+        }
     }
 }
 
-fn request_matches(attribute: &str, value: &str, http: &Http) -> bool {
+fn request_matches((attribute, whole): (&str, bool), value: &str, http: &Http) -> bool {
     if let Some(name) = attribute.strip_prefix("request.headers[") {
         let name = name.trim_end_matches(']');
         let values: Vec<&str> = http
@@ -235,7 +239,7 @@ fn request_matches(attribute: &str, value: &str, http: &Http) -> bool {
             .filter(|(header, _)| header.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
             .collect();
-        let alone = values.iter().any(|one| string_rule(value, one));
+        let alone = !whole && values.iter().any(|one| string_rule(value, one));
         return !values.is_empty() && (value == "*" || alone || string_rule(value, &values.join(",")));
     }
     let Some(claims) = &http.claims else {

@@ -131,6 +131,53 @@ fn among_many_rules_a_stranger_is_told_what_no_rule_admits() {
 }
 
 #[test]
+fn a_denial_names_a_policy_however_many_rules_there_are() {
+    // As many as are tried one by one, more that are filed, and more that demand different things.
+    let rule = |n: usize| match n % 2 {
+        0 => format!("{{from: [{{source: {{principals: [td/ns/n{n}/sa/a]}}}}]}}"),
+        _ => format!("{{to: [{{operation: {{ports: ['{n}']}}}}]}}"),
+    };
+    let none: fn(usize) -> usize = |_| 0;
+    for (count, which) in [(0, none), (1, none), (100, |n| 2 * n), (100, |n| n)] {
+        let rules: Vec<String> = (0..count).map(|n| rule(which(n))).collect();
+        let rules = format!("[{}]", rules.join(", "));
+        let broad = named("root", "a", "ALLOW", "[]") + &named("shop", "z", "ALLOW", &rules);
+        let text = broad + &named("shop", "y", "DENY", "[{to: [{operation: {paths: [/none]}}]}]");
+        let narrow = |name: &str, app: &str| {
+            let object = named("shop", name, "ALLOW", &rules);
+            object.replace(
+                "spec: {",
+                &format!("spec: {{selector: {{matchLabels: {{app: {app}}}}}, "),
+            )
+        };
+        for (text, expected) in [
+            (text.clone(), "shop/z"),
+            (
+                text.clone() + &narrow("w", "cart") + &narrow("v", "other"),
+                "shop/w",
+            ),
+            (text + &narrow("w", "cart") + &narrow("u", "cart"), "shop/u"),
+        ] {
+            let program = program(&text);
+            let policy = ask().with(|connection, request| match program.gate(connection, request) {
+                Gate::Open(cleared) => {
+                    let denial = cleared.decide(connection, request).unwrap_err();
+                    denial.policy().map(ToString::to_string)
+                }
+                other => panic!("{other:?}"),
+            });
+            let policy = policy.unwrap();
+            if count == 1 {
+                // The nearest rule is of some policy that has it.
+                assert!(policy.starts_with("AuthorizationPolicy shop/"), "{policy}");
+            } else {
+                assert_eq!(policy, format!("AuthorizationPolicy {expected}"), "{count} rules");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_permit_names_its_rule() {
     let text = policy(
         "ALLOW",

@@ -138,6 +138,32 @@ pub struct FaultyObject {
     pub effect: i32,
     #[prost(message, repeated, tag = "7")]
     pub faults: ::prost::alloc::vec::Vec<Fault>,
+    /// Where tokens are refused: what it still says of requests.
+    #[prost(message, optional, tag = "8")]
+    pub remains: ::core::option::Option<Remains>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Remains {
+    /// Headers that may carry a token, beside the usual places.
+    #[prost(message, repeated, tag = "1")]
+    pub headers: ::prost::alloc::vec::Vec<TokenHeader>,
+    /// Query parameters that may.
+    #[prost(string, repeated, tag = "2")]
+    pub params: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Cookies that may.
+    #[prost(string, repeated, tag = "3")]
+    pub cookies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Headers that tell the application of a token: a client's own are removed.
+    #[prost(string, repeated, tag = "4")]
+    pub outputs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenHeader {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What stands before the token; empty where the whole value is one.
+    #[prost(string, tag = "2")]
+    pub prefix: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ObjectName {

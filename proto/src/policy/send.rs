@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use signet_policy::fault::Fault;
+use signet_policy::model::remains::Remains;
 use signet_policy::model::salvage::{Effect, Faulty};
 use signet_policy::model::{Attachment, ObjectKey, TargetKind, TargetRef};
 
@@ -52,6 +53,20 @@ pub fn faulty_object(faulty: &Faulty, uid: &str, origin: &str, line: u64) -> wir
         certain: faulty.certain,
         effect: effect_message(faulty.effect).into(),
         faults: faulty.faults.iter().take(MAX_FAULTS).map(fault_message).collect(),
+        remains: (faulty.remains != Remains::default()).then(|| remains_message(&faulty.remains)),
+    }
+}
+
+fn remains_message(remains: &Remains) -> wire::Remains {
+    let header = |(name, prefix): &(String, String)| wire::TokenHeader {
+        name: name.clone(),
+        prefix: prefix.clone(),
+    };
+    wire::Remains {
+        headers: remains.headers.iter().map(header).collect(),
+        params: remains.params.iter().cloned().collect(),
+        cookies: remains.cookies.iter().cloned().collect(),
+        outputs: remains.outputs.iter().cloned().collect(),
     }
 }
 

@@ -68,6 +68,10 @@ fn a_faulty_object_counts_the_same_at_the_other_end_and_keeps_its_words() {
         format!(
             "{HEAD}kind: RequestAuthentication\nspec: {{jwtRules: [{{}}], targetRefs: [{{kind: Service, name: a}}]}}"
         ),
+        format!(
+            "{HEAD}kind: RequestAuthentication\nspec: {{jwtRules: [{{isuer: i, fromHeaders: [{{name: x-t, prefix: 'T '}}, \
+             {{name: x-u}}], fromParams: [t], fromCookies: [c], outputPayloadToHeader: x-user}}]}}"
+        ),
         format!("{HEAD}kind: AuthorizationPolicy\nspec: {{action: AUDIT, rules: 1}}"),
         "{".to_owned(),
     ] {
@@ -146,6 +150,23 @@ fn a_snapshot_with_one_part_that_cannot_be_read_is_refused_whole() {
                 m.faulty.push(new);
             }),
             unknown("kind"),
+        ),
+        (
+            with(&|m| {
+                let remains = wire::Remains {
+                    params: vec!["p".repeat(MAX_REMAINS_BYTES), "q".into()],
+                    ..wire::Remains::default()
+                };
+                m.faulty.push(wire::FaultyObject {
+                    remains: Some(remains),
+                    ..faulty()
+                });
+            }),
+            SnapshotError::TooMany {
+                what: "remains",
+                found: MAX_REMAINS_BYTES + 1,
+                most: MAX_REMAINS_BYTES,
+            },
         ),
         (
             with(&|m| {

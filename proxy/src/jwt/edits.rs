@@ -41,13 +41,8 @@ impl Edits {
 
     /// A client's own versions of what rules say of tokens are removed, whether there is a token or not.
     pub(crate) fn without_outputs(rules: &TokenRules) -> Self {
-        let outputs = rules.rules().iter().map(|rule| &rule.outputs);
-        let names = outputs.flat_map(|outputs| {
-            let claims = outputs.claims.iter().map(|(header, _)| header);
-            outputs.payload.iter().chain(claims)
-        });
         Self {
-            remove: names.filter_map(|name| writable(name)).collect(),
+            remove: rules.reserved().filter_map(writable).collect(),
             ..Self::default()
         }
     }
@@ -120,14 +115,15 @@ fn cut_cookies(headers: &mut HeaderMap, names: &[String]) {
     let before: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
     headers.remove(COOKIE);
     for value in before {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        let stays = |pair: &&str| {
-            let name = pair.split('=').next().unwrap_or_default().trim();
-            names.iter().all(|cut| cut != name)
+        // Bytes, since a value may be anything.
+        let stays = |pair: &&[u8]| {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+            names.iter().all(|cut| cut.as_bytes() != name.trim_ascii())
         };
-        let kept: Vec<&str> = text.split(';').filter(stays).map(str::trim).collect();
-        let kept = kept.join("; ");
-        if let Some(value) = HeaderValue::from_str(&kept).ok().filter(|_| !kept.is_empty()) {
+        let pairs = value.as_bytes().split(|byte| *byte == b';').filter(stays);
+        let kept: Vec<&[u8]> = pairs.map(<[u8]>::trim_ascii).collect();
+        let kept = kept.join(&b"; "[..]);
+        if let Some(value) = HeaderValue::from_bytes(&kept).ok().filter(|_| !kept.is_empty()) {
             headers.append(COOKIE, value);
         }
     }

@@ -1,4 +1,5 @@
-//! Where a request carries tokens: headers, query parameters, cookies.
+//! Where a request carries tokens: headers, query parameters, cookies. All of them are looked through: how many there
+//! can be is bounded with the head.
 
 use std::borrow::Cow;
 
@@ -7,10 +8,10 @@ use http::request::Parts;
 use signet_policy::model::request::Locations;
 use signet_policy::tokens::TokenRules;
 
+use super::MAX_TOKENS;
+
 /// What `Authorization` begins with, in any case (RFC 9110 §11.1).
 const BEARER: &str = "Bearer ";
-/// Most query parameters, and most cookies, that are looked at.
-const MAX_PAIRS: usize = 512;
 
 /// A token where a rule looks for one. What is there may be anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,28 +30,33 @@ pub(super) enum Place<'r> {
     Cookie(&'r str),
 }
 
-/// Everything that stands where a rule looks.
+/// Every token that stands where a rule looks, once for a place; of one place no more than tell that there are too
+/// many.
 pub(super) fn find<'r>(rules: &'r TokenRules, request: &'r Parts) -> Vec<Candidate<'r>> {
     let mut found = Vec::new();
     for (rule, one) in rules.rules().iter().enumerate() {
-        let mut add = |place, token| found.push(Candidate { rule, place, token });
-        in_headers(&one.locations, request, &mut add);
-        in_query(&one.locations, request, &mut add);
-        in_cookies(&one.locations, request, &mut add);
+        look(rule, &one.locations, request, &mut found);
     }
-    // A RequestAuthentication that cannot be read refuses tokens where they usually are, too.
-    if rules.refused_by().is_some() {
-        let mut add = |place, token| {
-            let rule = usize::MAX;
-            found.push(Candidate { rule, place, token });
-        };
-        in_headers(&DEFAULT, request, &mut add);
-        in_query(&DEFAULT, request, &mut add);
+    // A RequestAuthentication that cannot be read refuses tokens where they usually are, too, and where it looked.
+    if let Some(places) = rules.refused_at() {
+        look(usize::MAX, places, request, &mut found);
     }
     found
 }
 
-static DEFAULT: std::sync::LazyLock<Locations> = std::sync::LazyLock::new(Locations::default);
+fn look<'r>(rule: usize, locations: &'r Locations, request: &'r Parts, found: &mut Vec<Candidate<'r>>) {
+    let first = found.len();
+    let mut add = |place, token| {
+        let of_rule = found.get(first..).unwrap_or_default();
+        let here = || of_rule.iter().filter(|known| known.place == place);
+        if here().count() <= MAX_TOKENS && here().all(|known| known.token != token) {
+            found.push(Candidate { rule, place, token });
+        }
+    };
+    in_headers(locations, request, &mut add);
+    in_query(locations, request, &mut add);
+    in_cookies(locations, request, &mut add);
+}
 
 fn in_headers<'r>(
     locations: &'r Locations,
@@ -86,7 +92,7 @@ fn in_query<'r>(locations: &'r Locations, request: &'r Parts, add: &mut dyn FnMu
     if query.is_empty() || locations.params.is_empty() {
         return;
     }
-    for pair in query.split('&').take(MAX_PAIRS) {
+    for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let key = decoded(key);
         if let Some(param) = locations.params.iter().find(|param| **param == key) {
@@ -130,21 +136,23 @@ fn in_cookies<'r>(
         return;
     }
     for header in request.headers.get_all(COOKIE) {
-        let text = std::str::from_utf8(header.as_bytes()).unwrap_or_default();
-        for (name, value) in cookies(text).take(MAX_PAIRS) {
-            if let Some(cookie) = locations.cookies.iter().find(|cookie| *cookie == name) {
-                add(Place::Cookie(cookie), Cow::Borrowed(value));
+        for (name, value) in cookies(header.as_bytes()) {
+            if let Some(cookie) = locations.cookies.iter().find(|cookie| cookie.as_bytes() == name) {
+                // What is no text is no token, and is judged as one that is not good.
+                add(Place::Cookie(cookie), String::from_utf8_lossy(value));
             }
         }
     }
 }
 
-/// The cookies of one header (RFC 6265 §4.2.1), values without their quotes.
-pub(super) fn cookies(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split(';').filter_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let value = value.trim();
-        let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-        Some((name.trim(), inner.unwrap_or(value)))
+/// The cookies of one header (RFC 6265 §4.2.1), values without their quotes. Bytes, since a value may be anything.
+fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    header.split(|byte| *byte == b';').filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (pair.get(..at)?, pair.get(at + 1..)?.trim_ascii());
+        let inner = value
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""));
+        Some((name.trim_ascii(), inner.unwrap_or(value)))
     })
 }

@@ -17,6 +17,8 @@ use signet_policy::{Mesh, PolicySet, Workload, read_text};
 use super::*;
 
 mod again;
+mod faulty;
+mod hidden;
 
 const NOW: u64 = 1_800_000_000;
 
