@@ -4,25 +4,6 @@ use std::time::Duration;
 
 use signet_proxy::http::frames::Frames;
 use signet_proxy::http::framing::{Framing, FramingFault, Upgrade};
-use signet_proxy::http::xfcc;
-
-/// `X-Forwarded-Client-Cert`. What is read is printed so that it is read alike, and stays printable where it was.
-pub fn xfcc(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else {
-        return;
-    };
-    let Ok(elements) = xfcc::parse(text) else {
-        return;
-    };
-    let printed: Vec<String> = elements.iter().map(ToString::to_string).collect();
-    let printed = printed.join(",");
-    // Quotes may be added, and so a text at the bound may print longer than it.
-    if let Ok(again) = xfcc::parse(&printed) {
-        assert_eq!(again, elements, "{printed:?}");
-    } else {
-        assert!(printed.len() > text.len(), "{printed:?}");
-    }
-}
 
 /// The framing of HTTP/1. How the bytes are cut into reads changes nothing, and after an ambiguous message nothing
 /// is taken any more. The first byte says where they are cut.

@@ -9,6 +9,7 @@ mod agent;
 mod bundle;
 mod chain;
 mod csr;
+mod heads;
 mod http;
 mod jwt;
 mod policy;
@@ -16,18 +17,21 @@ mod proxy;
 mod request_tokens;
 mod servers;
 mod spiffe_id;
+mod xfcc;
 
 pub use agent::{agent_config, cgroup, http2_authority, sds_delta, sds_sotw};
 pub use bundle::{bundle_jwks, bundle_pem};
 pub use chain::{FIXTURE_TIME, ROOT, chain, pack, parts};
 pub use csr::{csr_der, csr_pem};
-pub use http::{http1_framing, http2_frames, xfcc};
+pub use heads::{goes_on, header_aliases, request_head};
+pub use http::{http1_framing, http2_frames};
 pub use jwt::{jwt_svid, validate as validate_jwt};
 pub use policy::{policy_documents, policy_path, policy_snapshot};
 pub use proxy::{client_hello, sds_secret};
 pub use request_tokens::{judge_request, jwks, jwt_request};
 pub use servers::{ca_config, ca_state, duration, token_claims};
 pub use spiffe_id::spiffe_id;
+pub use xfcc::xfcc;
 
 /// One parser under attack.
 #[derive(Clone, Copy)]
@@ -135,6 +139,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "xfcc",
         run: xfcc,
+    },
+    Target {
+        name: "header_aliases",
+        run: header_aliases,
+    },
+    Target {
+        name: "request_head",
+        run: request_head,
     },
     Target {
         name: "http1_framing",

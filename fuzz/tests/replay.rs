@@ -124,6 +124,16 @@ fn sound_seeds_are_accepted() {
     }
 }
 
+/// The heads of the corpus go on, but for one that two servers may read in two ways.
+#[test]
+fn each_head_of_the_corpus_goes_on_but_the_ambiguous_one() {
+    let target = signet_fuzz::target("request_head").unwrap();
+    for (path, head) in seeds(target) {
+        let ambiguous = path.ends_with("/two-hosts");
+        assert_eq!(signet_fuzz::goes_on(&head), !ambiguous, "{path}");
+    }
+}
+
 /// Each request of the corpus comes to its own end.
 #[test]
 fn each_request_of_the_corpus_is_judged_as_its_name_says() {

@@ -10,7 +10,7 @@ use nix::sys::socket::SockaddrStorage;
 use signet_runtime::shutdown::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::access_log::Reason;
+use crate::access_log::{Capture, Reason};
 use crate::config::Config;
 use crate::connection::Direction;
 use crate::inbound::{self, Arrival, Port};
@@ -130,10 +130,8 @@ impl Ready {
             Purpose::Inbound(port) => tasks.spawn(inbound::serve(shared, *port, arrival)),
             Purpose::Outbound(way) => tasks.spawn(listener::serve(shared, Some(Way::clone(way)), arrival)),
             Purpose::CapturedInbound | Purpose::CapturedOutbound => {
-                let metrics = shared.metrics.clone();
-                if let Err(error) = self.captured(arrival, shared, tasks) {
-                    metrics.accept_failures.inc();
-                    tracing::warn!(%error, "redirected connection not served");
+                if let Err(error) = self.captured(arrival, Arc::clone(&shared), tasks) {
+                    self.not_served(&error, source, &shared);
                 }
             }
         }
@@ -153,6 +151,18 @@ impl Ready {
             tasks.spawn(listener::serve(shared, way, arrival));
         }
         Ok(())
+    }
+
+    /// Whoever is in the network can dial these ports: the log is not theirs to fill.
+    fn not_served(&self, error: &NotServed, source: SocketAddr, shared: &Shared) {
+        let (direction, reason) = (self.purpose.direction(), error.reason());
+        shared.metrics.ended(direction, reason);
+        if let Some(left_out) = shared.connections.to_be_said(reason.as_str()) {
+            tracing::warn!(
+                direction = direction.as_str(), reason = reason.as_str(), peer.addr = %source, left_out, %error,
+                "connection to a port that takes redirected traffic refused"
+            );
+        }
     }
 
     /// Where a redirected connection was going.
@@ -201,6 +211,18 @@ enum NotServed {
     /// A neighbour would reach what listens for this host alone, the proxy's own pages included.
     #[error("{0} is on loopback, which nobody reaches from outside")]
     Loopback(SocketAddr),
+}
+
+impl NotServed {
+    fn reason(&self) -> Reason {
+        Reason::Capture(match self {
+            Self::System(_) => Capture::Unknown,
+            Self::Capturing(_) => Capture::Direct,
+            Self::ForeignSource(_) => Capture::ForeignSource,
+            Self::ForeignDestination(_) => Capture::ForeignDestination,
+            Self::Loopback(_) => Capture::Loopback,
+        })
+    }
 }
 
 /// The addresses of this host, as they were when one was last asked for that was not among them.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::AccessLog;
 use crate::connection::{Accepted, Security};
 use crate::shared::Shared;
-pub use reason::{Client, Identity, Limit, Policy, Reason, RequestFault, Tls, Token, Upstream};
+pub use reason::{Capture, Client, Identity, Limit, Policy, Reason, RequestFault, Tls, Token, Upstream};
 
 /// Most of a text from outside that is shown.
 const SHOWN: usize = 256;

@@ -1,5 +1,6 @@
 //! The configuration file: [`Raw`] as written, [`Config`] as checked.
 
+mod block;
 mod check;
 mod ext_authz;
 mod limits;
@@ -16,11 +17,12 @@ use signet_policy::{Mesh, Normalization, Workload};
 use signet_runtime::config::{ConfigFaults, Faults, HumanDuration, load};
 use signet_runtime::logs::LogFormat;
 
+pub use block::Block;
 pub use ext_authz::{ProviderConfig, ProviderPlace, RawProvider, RawProviderTls};
 pub use limits::{Limits, RawLimits};
 pub use listeners::{
-    Block, Capture, Destination, Inbound, Outbound, Outgoing, Protocol, RawCapture, RawDestination,
-    RawInbound, RawMutual, RawOutbound, Reach, Speaks, Terminates,
+    Capture, Destination, Inbound, Outbound, Outgoing, Protocol, RawCapture, RawDestination, RawInbound,
+    RawMutual, RawOutbound, Reach, Speaks, Terminates,
 };
 
 use crate::probes::{Probes, RawProbes};

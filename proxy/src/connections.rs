@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus_client::metrics::gauge::Gauge;
 use signet_runtime::UnixTime;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::access_log::Limit;
 use crate::config::Limits;
 use crate::connection::{Accepted, Direction};
+use crate::seldom::Seldom;
+use crate::waiting::Waiting;
 
 /// Most addresses of plaintext clients that are remembered.
 pub const MAX_PLAINTEXT_CLIENTS: usize = 1_000;
@@ -27,6 +30,8 @@ struct Book {
     next: AtomicU64,
     open: Gauge,
     state: Mutex<State>,
+    waiting: Waiting,
+    seldom: Mutex<Seldom>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +131,19 @@ impl Connections {
             settled: AtomicBool::new(false),
             evicted,
         })
+    }
+
+    /// What all of them have waiting to be read.
+    #[must_use]
+    pub fn waiting(&self) -> &Waiting {
+        &self.0.waiting
+    }
+
+    /// Whether it is to be logged that this was done with one of them, and how often it was not since it last was.
+    #[must_use]
+    pub fn to_be_said(&self, what: &'static str) -> Option<u64> {
+        let mut seldom = self.0.seldom.lock().unwrap_or_else(PoisonError::into_inner);
+        seldom.ask(what, Instant::now())
     }
 
     /// Connections open now.

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use signet_policy::InForce;
 use signet_policy::model::Mode;
-use signet_policy::{InForce, Spoken};
 use signet_proto::policy::Ports;
 use tokio::sync::watch;
 
 use crate::access_log::{Reason, Tls};
-use crate::config::{Protocol, Speaks};
+use crate::config::Protocol;
 use crate::connection::{Accepted, Direction, Security};
 
 use crate::jwt::KeySets;
+use crate::spoken;
 
 /// One snapshot of what is enforced.
 #[derive(Debug)]
@@ -43,11 +44,7 @@ impl Enforced {
     /// What is spoken on a port of the workload; nothing where the source does not know.
     #[must_use]
     pub fn protocol(&self, port: u16) -> Option<Protocol> {
-        Some(match self.ports.get(&port)?.spoken {
-            Spoken::Tcp => Protocol::Tcp,
-            Spoken::Http => Protocol::Http(Speaks::Auto),
-            Spoken::Http2 => Protocol::Http(Speaks::Http2),
-        })
+        spoken::told(&self.ports, port)
     }
 
     /// Whether a connection may be on its port: what STRICT demands of new connections, it demands of open ones too.

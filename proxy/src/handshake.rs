@@ -5,8 +5,11 @@
 //! TLS; other TLS passes through unread, and what is no TLS is plaintext. Once a byte of TLS was seen there is
 //! no way back to plaintext.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -19,15 +22,16 @@ use signet_runtime::clock::TlsTime;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
 
-use crate::access_log::{Client, Identity, Reason, Tls};
+use crate::access_log::{Client, Identity, Limit, Reason, Tls};
 use crate::config::Terminates;
 use crate::connection::Peer;
 use crate::first_bytes::{Fault, Hello, MAX_HELLO, Verdict, look};
 use crate::keys::{Fixed, Keys, Own};
 use crate::stream::{Prefixed, Stream};
+use crate::waiting::{Crowded, Held};
 
 /// What clients of the mesh offer.
 pub const MESH_ALPN: &[&[u8]] = &[
@@ -92,6 +96,9 @@ pub enum Unsettled {
     /// The client went away, or its socket failed.
     #[error("the client went away: {0}")]
     Gone(io::Error),
+    /// Others have something waiting as well.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// We have no SVID to present.
     #[error("there is no SVID to present yet")]
     NoIdentity,
@@ -118,6 +125,7 @@ impl Unsettled {
             Self::Stalled(_) => Reason::Tls(Tls::Stalled),
             Self::Malformed(_) => Reason::Tls(Tls::Malformed),
             Self::Gone(_) => Reason::Client(Client::Gone),
+            Self::Crowded(_) => Reason::Limit(Limit::Waiting),
             Self::NoIdentity => Reason::Identity(Identity::NoneOfOurs),
             Self::NoCertificate => Reason::Tls(Tls::NoCertificate),
             Self::Refused(_) => Reason::Tls(Tls::CertificateRefused),
@@ -214,7 +222,7 @@ impl Acceptor {
         Ok(made)
     }
 
-    /// Finds out what the client speaks, and meets it.
+    /// Finds out what the client speaks, and meets it. What came and cannot be acted upon yet is `held`.
     ///
     /// # Errors
     /// [`Unsettled`], with the socket if it should be reset rather than closed: a failed handshake has sent its
@@ -223,13 +231,14 @@ impl Acceptor {
         &self,
         tcp: TcpStream,
         demands: &Demands,
+        held: &mut Held,
     ) -> Result<Settled, (Unsettled, Option<TcpStream>)> {
         if demands.mode == Mode::Disable {
             return Ok(plain(Vec::new(), tcp, Kind::Plaintext, None));
         }
         let mut tcp = tcp;
         let mut bytes = Vec::new();
-        let verdict = match first(&mut tcp, &mut bytes, demands).await {
+        let verdict = match first(&mut tcp, &mut bytes, demands, held).await {
             Ok(verdict) => verdict,
             Err(fault) => return Err((fault, Some(tcp))),
         };
@@ -248,7 +257,7 @@ impl Acceptor {
             return Err((Unsettled::NoIdentity, Some(tcp)));
         };
         // On the heap, so that a connection that says nothing yet costs little.
-        let terminated = Box::pin(self.terminate(Prefixed::new(bytes, tcp), &own, &hello, demands));
+        let terminated = Box::pin(self.terminate(Prefixed::new(bytes, tcp), (&own, &hello), demands, held));
         let (tls, peer) = terminated.await.map_err(|fault| (fault, None))?;
         let alpn = tls.get_ref().1.alpn_protocol().map(Into::into);
         Ok(Settled {
@@ -262,15 +271,14 @@ impl Acceptor {
     async fn terminate(
         &self,
         tcp: Prefixed,
-        own: &Own,
-        hello: &Hello,
+        (own, hello): (&Own, &Hello),
         demands: &Demands,
+        held: &mut Held,
     ) -> Result<(TlsStream<Prefixed>, Peer), Unsettled> {
         let config = self.config(own, hello, demands.http)?;
-        let done = timeout_at(demands.deadline, TlsAcceptor::from(config).accept(tcp)).await;
-        let tls = done
-            .map_err(|_| Unsettled::Stalled(demands.patience))?
-            .map_err(handshake_failure)?;
+        let accepted = accept(TlsAcceptor::from(config).accept(tcp), held);
+        let done = timeout_at(demands.deadline, accepted).await;
+        let tls = done.map_err(|_| Unsettled::Stalled(demands.patience))??;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         // The bundles may have changed since the verifier looked.
         let proven = self
@@ -286,6 +294,18 @@ impl Acceptor {
         };
         Ok((tls, peer))
     }
+}
+
+/// Drives a handshake. All that came of it counts as waiting while it is not done: how much of it TLS keeps is not told.
+async fn accept(mut tls: Accept<Prefixed>, held: &mut Held) -> Result<TlsStream<Prefixed>, Unsettled> {
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = Pin::new(&mut tls).poll(cx) {
+            return Poll::Ready(done.map_err(handshake_failure));
+        }
+        held.hold(tls.get_ref().map_or(0, Prefixed::came))?;
+        held.poll_crowded(cx).map(|crowded| Err(crowded.into()))
+    })
+    .await
 }
 
 fn plain(bytes: Vec<u8>, tcp: TcpStream, kind: Kind, sni: Option<Box<str>>) -> Settled {
@@ -320,7 +340,12 @@ enum First {
 }
 
 /// Reads until it is told what the client speaks; `bytes` are what was read.
-async fn first(tcp: &mut TcpStream, bytes: &mut Vec<u8>, demands: &Demands) -> Result<First, Unsettled> {
+async fn first(
+    tcp: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    demands: &Demands,
+    held: &mut Held,
+) -> Result<First, Unsettled> {
     let permissive = demands.mode == Mode::Permissive;
     let mut needed = 1;
     loop {
@@ -330,7 +355,13 @@ async fn first(tcp: &mut TcpStream, bytes: &mut Vec<u8>, demands: &Demands) -> R
         } else {
             demands.deadline
         };
-        match timeout_at(deadline, more(tcp, bytes)).await {
+        held.hold(bytes.len())?;
+        let read = tokio::select! {
+            biased;
+            crowded = held.crowded() => return Err(crowded.into()),
+            read = timeout_at(deadline, more(tcp, bytes)) => read,
+        };
+        match read {
             // A server that speaks first has a client that waits for it.
             Err(_) if silent => return Ok(First::NotTls),
             Err(_) => return Err(Unsettled::Stalled(demands.patience)),

@@ -16,6 +16,7 @@ use crate::handshake::{Demands, Kind, Settled, Unsettled};
 use crate::metrics::Secured;
 use crate::outbound::{Address, Upstream};
 use crate::shared::Shared;
+use crate::spoken::settle;
 use crate::stream::{Stream, reset_on_close};
 use crate::tcp;
 
@@ -28,7 +29,7 @@ pub struct Port {
     pub upstream: SocketAddr,
     /// What is spoken.
     pub protocol: Protocol,
-    /// Whether the source of policies says it, if it knows.
+    /// Whether that is left open: then what the source of policies says is not disputed.
     pub auto: bool,
     /// Which TLS is terminated where it is not demanded.
     pub terminates: Terminates,
@@ -75,12 +76,12 @@ impl Port {
         }
     }
 
-    /// The same, speaking what the source of policies says, where the configuration leaves that open.
+    /// The same, speaking what it is judged as with what the source of policies says.
     #[must_use]
     pub fn as_told(self, enforced: &Enforced) -> Self {
-        let told = enforced.protocol(self.port).filter(|_| self.auto);
+        let said = (!self.auto).then_some(self.protocol);
         Self {
-            protocol: told.unwrap_or(self.protocol),
+            protocol: settle(said, enforced.protocol(self.port)).protocol,
             ..self
         }
     }
@@ -134,20 +135,25 @@ pub async fn serve(shared: Arc<Shared>, port: Port, arrival: Arrival) {
         patience: limits.handshake,
         silence: now + limits.first_bytes,
     };
+    let mut held = shared.connections.waiting().begin(limits.waiting_bytes);
     let settled = tokio::select! {
-        settled = shared.acceptor.settle(tcp, &demands) => settled,
+        settled = shared.acceptor.settle(tcp, &demands, &mut held) => settled,
         // Counted, not recorded: a flood must not become a flood of records.
         () = place.evicted() => return shared.metrics.ended(Direction::Inbound, Reason::Limit(Limit::Unsettled)),
     };
     let settled = match settled {
         Ok(settled) => settled,
         Err((fault, tcp)) => {
-            Record::begin(&shared, &Arc::new(accepted))
-                .since(now)
-                .ended(fault.reason(), fault.to_string());
+            if let Unsettled::Crowded(_) = fault {
+                shared.crowded(Direction::Inbound);
+            } else {
+                let record = Record::begin(&shared, &Arc::new(accepted));
+                record.since(now).ended(fault.reason(), fault.to_string());
+            }
             return refuse(&fault, tcp.as_ref());
         }
     };
+    drop(held);
     let stream = take_over(&mut accepted, settled);
     let accepted = Arc::new(accepted);
     if let Err(limit) = place.settled(&accepted) {

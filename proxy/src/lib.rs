@@ -9,11 +9,13 @@
 //! | [`sds_client`] | where they come from: the agent's secrets |
 //! | [`accept`] | listeners |
 //! | [`connections`] | the connections that are open: bounded, shown |
+//! | [`waiting`] | bytes that cannot be acted upon yet: bounded |
 //! | [`first_bytes`] | what a connection begins with: pure |
 //! | [`handshake`] | TLS of ours, TLS of others, or none |
 //! | [`inbound`] | connections to the workload |
 //! | [`outbound`] | connections of the workload, and dialling upstreams |
 //! | [`original`] | where a redirected connection was going |
+//! | [`spoken`] | what is spoken on which port, and who says so: pure |
 //! | [`stream`] | the bytes of either end |
 //! | [`tcp`] | connections without HTTP |
 //! | [`redirect`] | the rules by which a pod's traffic comes here |
@@ -27,6 +29,7 @@
 //! | [`ext_authz`] | asking the providers of CUSTOM policies |
 //! | [`jwt`] | tokens in requests: which are good, and what becomes of them |
 //! | [`servers`] | servers that prove host names: issuers of tokens, providers |
+//! | [`seldom`] | what strangers could have us log as often as they like: pure |
 //! | [`shared`] | what every connection needs |
 //! | [`vigil`] | watch over what is open: nothing that lost its permit goes on |
 //! | [`tidy`] | memory of a burst that is over
@@ -64,11 +67,14 @@ pub mod probes;
 pub mod redirect;
 pub mod run;
 pub mod sds_client;
+pub mod seldom;
 pub mod servers;
 pub mod shared;
+pub mod spoken;
 pub mod stream;
 pub mod tcp;
 pub mod tidy;
 pub mod vigil;
+pub mod waiting;
 
 pub use shared::Shared;

@@ -1,5 +1,6 @@
 //! Every metric of this process, registered at start.
 
+pub mod labels;
 mod tcp;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::access_log::Reason;
 use crate::config::Local;
 use crate::connection::{Accepted, Direction};
 use crate::policy_source::metrics::PolicyMetrics;
-pub use tcp::{MAX_PEERS, TcpMetrics, TcpSeries};
+use labels::Census;
+pub use tcp::{TcpMetrics, TcpSeries};
 
 /// Which way, and what came of it.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -76,7 +78,8 @@ pub struct Metrics {
     pub questions: Family<Asked, Counter>,
     /// Istio's TCP metrics.
     pub tcp: TcpMetrics,
-    local: Arc<Local>,
+    /// Whom Istio's metrics name.
+    pub census: Census,
     /// Those of the source of policies.
     pub policies: PolicyMetrics,
 }
@@ -85,8 +88,10 @@ impl Metrics {
     /// Registers everything.
     #[must_use]
     pub fn new(registry: &mut Registry, local: &Local) -> Self {
+        let census = Census::new(local);
         let all = Self {
-            local: Arc::new(local.clone()),
+            tcp: TcpMetrics::new(&census),
+            census,
             ..Self::default()
         };
         all.tcp.register(registry);
@@ -161,7 +166,7 @@ impl Metrics {
     /// The counters of a TCP connection with this peer.
     #[must_use]
     pub fn tcp_series(&self, accepted: &Accepted, peer: Option<&SpiffeId>) -> Arc<TcpSeries> {
-        self.tcp.series(&self.local, accepted, peer)
+        self.tcp.series(accepted, peer)
     }
 
     /// Something was done with a secret.

@@ -7,21 +7,24 @@
 //! | [`agent`] | the stream of the local agent |
 //! | `refresh` | asking the agent for keys that are missed |
 //! | [`files`] | a directory of YAML |
+//! | [`lost`] | what of it cannot be enforced here: pure |
+//! | `news` | what is logged of it |
 //! | [`status`] | what an operator sees of it |
 //! | [`metrics`] | the metrics of it |
 
 pub mod agent;
 pub mod files;
 pub mod held;
+pub mod lost;
 pub mod metrics;
+mod news;
 mod refresh;
 pub mod status;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use signet_policy::tokens::TokenRules;
-use signet_policy::{InForce, Mesh, Spoken, Workload};
+use signet_policy::{InForce, Mesh, Workload};
 use signet_proto::policy::Ports;
 use signet_runtime::Clock;
 use signet_runtime::grpc::{Timeouts, unix_channel};
@@ -34,8 +37,11 @@ use crate::enforced::{Enforced, Policies};
 use crate::jwt::KeySets;
 use crate::jwt::fetching::KeyFetcher;
 use crate::jwt::given::GivenKeys;
-use held::{Held, Outstanding};
+use crate::spoken::Listeners;
+use held::Held;
+use lost::Lost;
 use metrics::PolicyMetrics;
+use news::News;
 use status::{PolicyStatus, Source};
 
 /// Name of the readiness condition.
@@ -67,7 +73,7 @@ pub struct Readers {
 #[must_use]
 pub fn start(config: &Config, parts: Parts, tasks: &Tasks) -> Readers {
     let parts_metrics = parts.metrics.clone();
-    let (writer, readers) = Writer::new(parts, &config.policies);
+    let (writer, readers) = Writer::new(parts, config);
     match &config.policies {
         PolicySource::Agent => {
             let expected = agent::Expected {
@@ -94,8 +100,8 @@ pub struct Writer {
     parts: Parts,
     enforced: watch::Sender<Option<Arc<Enforced>>>,
     status: watch::Sender<Arc<PolicyStatus>>,
-    /// Faults that were logged and still stand.
-    told: BTreeSet<(String, String)>,
+    listeners: Listeners,
+    news: News,
 }
 
 /// A program and the objects it was made of.
@@ -130,9 +136,9 @@ pub async fn compile(
 }
 
 impl Writer {
-    fn new(parts: Parts, source: &PolicySource) -> (Self, Readers) {
+    fn new(parts: Parts, config: &Config) -> (Self, Readers) {
         let (enforced, policies) = watch::channel(None);
-        let source = match source {
+        let source = match config.policies {
             PolicySource::Agent => Source::Agent,
             PolicySource::Files { .. } => Source::Files,
         };
@@ -145,7 +151,8 @@ impl Writer {
             parts,
             enforced,
             status,
-            told: BTreeSet::new(),
+            listeners: Listeners::of(config),
+            news: News::default(),
         };
         (writer, readers)
     }
@@ -173,30 +180,23 @@ impl Writer {
         } = compiled;
         let outstanding = held.outstanding();
         let policies = in_force.program.policies().count();
-        let unenforceable = in_force.program.unenforceable().len();
-        self.parts.metrics.in_force(policies, unenforceable, &outstanding);
-        self.parts.metrics.changed_at(self.parts.clock.now());
+        let lost = Lost::of(&in_force, &self.listeners.judged(&ports));
+        let now = self.parts.clock.now();
+        self.parts.metrics.in_force(policies, lost.count(), &outstanding);
+        self.parts.metrics.changed_at(now);
         tracing::info!(
             version, namespace = %workload.namespace, policies, faults = outstanding.len(),
             "policies are in force"
         );
-        for field in in_force.program.unenforceable() {
-            let (policy, rule, place) = (&field.policy, field.rule, field.field);
-            if field.everywhere {
-                tracing::warn!(%policy, rule, field = %place, "a field cannot be enforced; it counts on the safe side");
-            } else {
-                tracing::debug!(%policy, rule, field = %place, "a field counts on the safe side where there is no HTTP");
-            }
-        }
-        self.tell(&outstanding);
-        let now = self.parts.clock.now();
+        self.news.faults(&outstanding);
+        self.news.lost(&lost);
         self.status.send_modify(|status| {
             let status = Arc::make_mut(status);
             status.in_force(&version, &workload, &outstanding, now);
-            status.ports(&ports);
+            status.ports(&ports, &self.listeners);
+            status.lost = lost;
         });
-        self.tell_ports(&ports);
-        self.tell_tokens(&in_force.tokens, &ports);
+        self.news.ports(&self.status.borrow().ports);
         // The former snapshot is still held, so what both want is not fetched twice.
         let keys = Arc::new(keys(self, &in_force.tokens));
         let enforced = Enforced {
@@ -208,62 +208,6 @@ impl Writer {
         self.enforced.send_replace(Some(Arc::new(enforced)));
         self.parts.readiness.holds(READY);
         held
-    }
-
-    /// Services that disagree make a port HTTP; who speaks something else there is refused, and has to know why.
-    fn tell_ports(&self, ports: &Ports) {
-        let before = self.enforced.borrow().clone();
-        let known = |port| before.as_ref().and_then(|before| before.ports.get(port));
-        for (port, told) in ports.iter().filter(|(_, told)| told.disputed) {
-            if known(port) != Some(told) {
-                tracing::warn!(
-                    port, origin = %told.origin,
-                    "services disagree on the protocol of a port; it is judged as HTTP"
-                );
-            }
-        }
-    }
-
-    /// Rules for tokens hold where requests are read, which whoever wrote them for a port that is said to be TCP has to
-    /// know.
-    fn tell_tokens(&self, tokens: &TokenRules, ports: &Ports) {
-        if tokens.is_empty() {
-            return;
-        }
-        let before = self.enforced.borrow().clone();
-        let known = |port| {
-            let before = before
-                .as_ref()
-                .filter(|before| !before.in_force.tokens.is_empty())?;
-            before.ports.get(port)
-        };
-        for (port, told) in ports.iter().filter(|(_, told)| told.spoken == Spoken::Tcp) {
-            if known(port) != Some(told) {
-                tracing::warn!(
-                    port, origin = %told.origin,
-                    "a RequestAuthentication cannot be enforced on a port that is judged as TCP"
-                );
-            }
-        }
-    }
-
-    /// Logs what is wrong with objects, each fault once as long as it stands.
-    fn tell(&mut self, outstanding: &[Outstanding]) {
-        let mut standing = BTreeSet::new();
-        for object in outstanding {
-            let name = object.name.to_string();
-            for fault in &object.faults {
-                let thing = (name.clone(), fault.clone());
-                if !self.told.contains(&thing) {
-                    tracing::warn!(
-                        policy = %name, origin = %object.origin, error = %fault, outcome = object.state(),
-                        "a policy cannot be read"
-                    );
-                }
-                standing.insert(thing);
-            }
-        }
-        self.told = standing;
     }
 
     /// Notes that the source fails; what is enforced stays.

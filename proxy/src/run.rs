@@ -85,7 +85,7 @@ async fn start(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<(
     let config = Arc::new(config);
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = Metrics::new(&mut registry, &config.local);
-    let http = Pools::new(HttpMetrics::new(&mut registry, &config.local));
+    let http = Pools::new(HttpMetrics::new(&mut registry, &metrics.census));
     let probes = ProbeMetrics::new(&mut registry);
     let servers = Servers::new(&config, &mut registry, &clock, tasks)?;
     let readiness = Readiness::waiting_for(&[

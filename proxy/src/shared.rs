@@ -5,9 +5,9 @@ use std::sync::Arc;
 use signet_runtime::Clock;
 use tokio_util::sync::CancellationToken;
 
-use crate::access_log::{Policy, Reason};
+use crate::access_log::{Limit, Policy, Reason};
 use crate::config::Config;
-use crate::connection::Accepted;
+use crate::connection::{Accepted, Direction};
 use crate::connections::Connections;
 use crate::enforced::Policies;
 use crate::ext_authz::Asker;
@@ -54,6 +54,21 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// A connection had to make room for what others have waiting. Counted, not recorded: a flood must not become a
+    /// flood of records.
+    pub fn crowded(&self, direction: Direction) {
+        let reason = Reason::Limit(Limit::Waiting);
+        self.metrics.ended(direction, reason);
+        if let Some(left_out) = self.connections.to_be_said(reason.as_str()) {
+            tracing::warn!(
+                direction = direction.as_str(),
+                reason = reason.as_str(),
+                left_out,
+                "connection made room for what others have waiting to be read"
+            );
+        }
+    }
+
     /// Asks an external authorizer about a connection without requests.
     ///
     /// # Errors

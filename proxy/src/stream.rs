@@ -23,6 +23,8 @@ thread_local! {
 pub struct Prefixed {
     prefix: Vec<u8>,
     at: usize,
+    /// Bytes that came so far.
+    came: usize,
     tcp: TcpStream,
 }
 
@@ -30,7 +32,18 @@ impl Prefixed {
     /// `prefix` was read from `tcp`.
     #[must_use]
     pub fn new(prefix: Vec<u8>, tcp: TcpStream) -> Self {
-        Self { prefix, at: 0, tcp }
+        Self {
+            came: prefix.len(),
+            prefix,
+            at: 0,
+            tcp,
+        }
+    }
+
+    /// Bytes that came so far.
+    #[must_use]
+    pub fn came(&self) -> usize {
+        self.came
     }
 
     /// The socket.
@@ -51,6 +64,13 @@ impl Prefixed {
         }
     }
 
+    fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        self.came = self.came.wrapping_add(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+
     /// Takes what the socket has in one call, gives what is asked for, and keeps the rest.
     fn poll_ahead(
         &mut self,
@@ -61,6 +81,7 @@ impl Prefixed {
         let mut ahead = ReadBuf::new(scratch);
         ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut ahead))?;
         let came = ahead.filled();
+        self.came = self.came.wrapping_add(came.len());
         let (now, later) = came.split_at(came.len().min(buf.remaining()));
         buf.put_slice(now);
         if !later.is_empty() {
@@ -83,11 +104,11 @@ impl AsyncRead for Prefixed {
             return Poll::Ready(Ok(()));
         }
         if buf.remaining() == 0 || buf.remaining() >= SMALL {
-            return Pin::new(&mut this.tcp).poll_read(cx, buf);
+            return this.poll_direct(cx, buf);
         }
         SCRATCH_BYTES.with(|scratch| match scratch.try_borrow_mut() {
             Ok(mut scratch) => this.poll_ahead(cx, buf, &mut scratch),
-            Err(_) => Pin::new(&mut this.tcp).poll_read(cx, buf),
+            Err(_) => this.poll_direct(cx, buf),
         })
     }
 }

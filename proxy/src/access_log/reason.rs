@@ -25,6 +25,8 @@ pub enum Reason {
     Client(Client),
     /// A bound was hit.
     Limit(Limit),
+    /// It came to a port that takes redirected traffic, and is none that is served there.
+    Capture(Capture),
     /// This process is shutting down.
     Drained,
 }
@@ -153,6 +155,23 @@ pub enum Limit {
     Unsettled,
     /// An abuse of HTTP/2.
     Abuse,
+    /// Bytes that came and cannot be acted upon yet.
+    Waiting,
+}
+
+/// What is wrong with a connection to a port that takes redirected traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capture {
+    /// Where it was going is not known.
+    Unknown,
+    /// It was going to such a port: as a rule it was not redirected.
+    Direct,
+    /// It comes from another host, and would use the workload's identity.
+    ForeignSource,
+    /// It was going to another host.
+    ForeignDestination,
+    /// It was going to loopback.
+    Loopback,
 }
 
 impl Reason {
@@ -184,7 +203,21 @@ impl Reason {
             Self::Limit(Limit::Source) => "limit_source",
             Self::Limit(Limit::Unsettled) => "limit_unsettled",
             Self::Limit(Limit::Abuse) => "limit_abuse",
+            Self::Limit(Limit::Waiting) => "limit_waiting",
+            Self::Capture(capture) => capture.as_str(),
             Self::Drained => "drained",
+        }
+    }
+}
+
+impl Capture {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "capture_unknown",
+            Self::Direct => "capture_direct",
+            Self::ForeignSource => "capture_foreign_source",
+            Self::ForeignDestination => "capture_foreign_destination",
+            Self::Loopback => "capture_loopback",
         }
     }
 }

@@ -185,20 +185,6 @@ pub(super) fn policies(shared: &Shared, status: &PolicyStatus) -> Value {
     };
     let in_force = &enforced.in_force;
     let names: Vec<String> = in_force.program.policies().map(ToString::to_string).collect();
-    let unenforceable: Vec<Value> = in_force
-        .program
-        .unenforceable()
-        .iter()
-        .map(|one| {
-            json!({
-                "policy": one.policy.to_string(),
-                "rule": one.rule,
-                "field": one.field.to_string(),
-                "everywhere": one.everywhere,
-                "never_matches": one.never_matches,
-            })
-        })
-        .collect();
     let peers = &in_force.peers;
     let ruling = |ruling: &signet_policy::mtls::Ruling| json!({ "mode": ruling.mode.as_str(), "by": ruling.by.as_ref().map(ToString::to_string) });
     let ports: serde_json::Map<String, Value> = peers
@@ -216,7 +202,9 @@ pub(super) fn policies(shared: &Shared, status: &PolicyStatus) -> Value {
         "in_force": {
             "version": enforced.version,
             "policies": names,
-            "unenforceable": unenforceable,
+            "unenforceable": status.lost.fields,
+            // On these ports no request's token is looked at; none for all, nothing where there is no such port.
+            "tokens_unenforceable_on": status.lost.tokens,
             // Port 0 has no ruling of its own.
             "mutual_tls": { "workload": ruling(peers.ruling(0)), "ports": ports },
             "token_issuers": issuers,

@@ -7,6 +7,9 @@ use signet_runtime::config::{Faults, HumanDuration};
 
 use crate::http::limits::{HttpLimits, RawHttpLimits};
 
+/// Several of the largest heads.
+const LEAST_WAITING: usize = 1024 * 1024;
+
 /// `limits` as written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +22,7 @@ pub struct RawLimits {
     connections_per_source: Option<usize>,
     unsettled_connections: Option<usize>,
     outbound_connections: Option<usize>,
+    waiting_bytes: Option<usize>,
     http: Option<RawHttpLimits>,
 }
 
@@ -41,6 +45,8 @@ pub struct Limits {
     pub unsettled_connections: usize,
     /// Most connections of the workload to others.
     pub outbound_connections: usize,
+    /// Most bytes, of all connections together, that came and cannot be acted upon yet.
+    pub waiting_bytes: usize,
     /// Those of HTTP.
     pub http: HttpLimits,
 }
@@ -60,6 +66,7 @@ impl RawLimits {
             connections_per_source: Some(self.connections_per_source.unwrap_or(connections.div_ceil(4))),
             unsettled_connections: Some(self.unsettled_connections.unwrap_or(15_000)),
             outbound_connections: Some(self.outbound_connections.unwrap_or(20_000)),
+            waiting_bytes: Some(self.waiting_bytes.unwrap_or(32 * 1024 * 1024)),
             http: Some(self.http.unwrap_or_default().with_defaults()),
         }
     }
@@ -87,6 +94,7 @@ impl RawLimits {
             connections_per_source: self.connections_per_source.unwrap_or_default(),
             unsettled_connections: self.unsettled_connections.unwrap_or_default(),
             outbound_connections: self.outbound_connections.unwrap_or_default(),
+            waiting_bytes: self.waiting_bytes.unwrap_or_default(),
             http: HttpLimits::default(),
         };
         if let Some(http) = &self.http {
@@ -104,6 +112,12 @@ impl RawLimits {
             if value == 0 {
                 faults.add(key, "must be at least 1");
             }
+        }
+        if limits.waiting_bytes < LEAST_WAITING {
+            faults.add(
+                "limits.waiting_bytes",
+                format!("must be at least {LEAST_WAITING}"),
+            );
         }
         limits
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use signet_certs::SpiffeId;
 use signet_runtime::config::Faults;
 
+use super::block::Block;
 use crate::outbound::Address;
 
 /// Most identities that one destination may have.
@@ -125,12 +126,20 @@ pub struct Inbound {
     pub port: u16,
     /// What is spoken.
     pub protocol: Protocol,
-    /// Whether the protocol is not said here: then the source of policies says it, if it knows.
+    /// Whether the protocol is not said here: then others say it, if they know.
     pub auto: bool,
     /// Which TLS is terminated where it is not demanded.
     pub terminates: Terminates,
     /// Whether the workload is told the client's address by PROXY protocol version 2.
     pub proxy_protocol: bool,
+}
+
+impl Inbound {
+    /// The protocol, where it is said here.
+    #[must_use]
+    pub fn said(&self) -> Option<Protocol> {
+        (!self.auto).then_some(self.protocol)
+    }
 }
 
 /// How a destination is met.
@@ -153,13 +162,6 @@ pub struct Outbound {
     pub protocol: Protocol,
     /// How it is met.
     pub outgoing: Outgoing,
-}
-
-/// A range of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    address: IpAddr,
-    prefix: u8,
 }
 
 /// A destination of redirected traffic.
@@ -203,57 +205,6 @@ pub struct Capture {
     pub http_ports: Vec<u16>,
     /// Ports on which any TLS is terminated.
     pub terminate_ports: Vec<u16>,
-}
-
-impl Block {
-    /// Whether its addresses are of IPv4.
-    #[must_use]
-    pub fn is_ipv4(&self) -> bool {
-        self.address.is_ipv4()
-    }
-
-    /// Whether it holds `address`; a mapped IPv4 address counts as what it maps.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let bits = |address: IpAddr| match address.to_canonical() {
-            IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, true),
-            IpAddr::V6(v6) => (v6.to_bits(), false),
-        };
-        let ((own, own_v4), (other, other_v4)) = (bits(self.address), bits(address));
-        let mask = match u32::from(self.prefix) {
-            0 => 0,
-            prefix => u128::MAX << (128 - prefix.min(128)),
-        };
-        own_v4 == other_v4 && own & mask == other & mask
-    }
-}
-
-impl std::fmt::Display for Block {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl std::str::FromStr for Block {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no address block; write one like 10.0.0.0/8 or fd00::/8");
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix: u8 = match prefix {
-            Some(digits) => digits.parse().map_err(|_| wrong())?,
-            None => most,
-        };
-        if prefix > most {
-            return Err(wrong());
-        }
-        Ok(Self { address, prefix })
-    }
 }
 
 pub(super) fn protocol(key: &str, text: Option<&str>, faults: &mut Faults) -> Protocol {

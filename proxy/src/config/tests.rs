@@ -186,7 +186,7 @@ fn one_address_has_a_quarter_of_the_connections_and_half_of_the_requests_unless_
 
 #[test]
 fn blocks_hold_their_addresses_and_mapped_ones() {
-    let block = |text: &str| text.parse::<listeners::Block>().unwrap();
+    let block = |text: &str| text.parse::<Block>().unwrap();
     let holds = |text: &str, address: &str| block(text).contains(address.parse().unwrap());
     assert!(holds("10.0.0.0/8", "10.1.2.3"));
     assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));

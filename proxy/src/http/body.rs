@@ -1,5 +1,6 @@
 //! Bodies on their way through: frame by frame, never kept, counted, bounded and not waited for without end.
 
+mod lingering;
 mod request;
 
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use super::pool::{Download, Lease, Place};
 use super::ticket::Ticket;
 use crate::access_log::{Identity, Reason, Upstream};
 use crate::keys::Trust;
+pub(in crate::http) use lingering::Lingering;
 pub use request::{BodyBounds, Pause, RequestBody};
 
 /// Why a body ended before its end.

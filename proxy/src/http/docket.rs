@@ -114,14 +114,19 @@ impl Docket {
         true
     }
 
+    /// The connection ends at once: there is nothing to say on it any more.
+    pub(super) fn abandon(&self) {
+        self.over.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+
     /// Some time has passed: what was told to end and did not, ends with its connection.
     pub(super) fn tick(&self) {
         let waits = self.sentence.get().is_some() || self.lock().open.iter().any(|case| case.is_ended());
         if !waits {
             self.age.store(0, Ordering::Relaxed);
         } else if self.age.fetch_add(1, Ordering::Relaxed) + 1 >= PATIENCE {
-            self.over.store(true, Ordering::Release);
-            self.driver.wake();
+            self.abandon();
         }
     }
 

@@ -12,8 +12,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE}
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
+use signet_policy::Normalization;
 
-use super::body::{BodyBounds, Pause, RequestBody, ResponseBody};
+use super::body::{BodyBounds, Lingering, Pause, RequestBody, ResponseBody};
 use super::flow::Flow;
 use super::framing::Upgrade;
 use super::headers::{self, Hop, HopFault, REQUEST_ID, XFCC};
@@ -27,7 +28,6 @@ use crate::access_log::{Reason, RequestFault, Upstream as Fault};
 use crate::config::Speaks;
 use crate::connection::{Accepted, Direction};
 use crate::ext_authz::answer::Changes;
-use crate::shared::Shared;
 use tokio::time::Instant;
 
 /// What the requests of one connection have in common.
@@ -56,6 +56,7 @@ impl Exchange {
             .contains_key(UPGRADE)
             .then(|| hyper::upgrade::on(&mut request));
         let (head, body) = request.into_parts();
+        let body = Lingering::of(body, &head, &self.account);
         let ticket = Ticket::open(&self.account, &head, flow);
         let response = self.answer(head, body, ticket, on).await;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -67,7 +68,7 @@ impl Exchange {
     async fn answer(
         &self,
         mut head: request::Parts,
-        body: Incoming,
+        body: Lingering,
         mut ticket: Box<Ticket>,
         on: Option<hyper::upgrade::OnUpgrade>,
     ) -> Response<ResponseBody> {
@@ -96,16 +97,17 @@ impl Exchange {
             }
             Err((mut refusal, decision)) => {
                 ticket.refused(&mut refusal);
-                Self::finish(refusal.response(decision.as_ref()), ticket)
+                Self::refuse(refusal, decision.as_ref(), ticket)
             }
         }
     }
 
     /// Makes the head say everything once, and only what its sender may say; what it says of the body must be within
     /// bounds.
-    fn settle(&self, head: &mut request::Parts, body: &Incoming) -> Result<Hop, Refusal> {
+    fn settle(&self, head: &mut request::Parts, body: &Lingering) -> Result<Hop, Refusal> {
         let account = &self.account;
-        let hop = settle_head(&account.shared, &account.accepted, self.xfcc.as_ref(), head)?;
+        let normalization = account.shared.config.normalization;
+        let hop = settle_head(normalization, &account.accepted, self.xfcc.as_ref(), head)?;
         if let Some(most) = account.shared.config.limits.http.body_bytes
             && body.size_hint().lower() > most
         {
@@ -117,7 +119,7 @@ impl Exchange {
     async fn forward(
         &self,
         mut head: request::Parts,
-        body: Incoming,
+        body: Lingering,
         hop: Hop,
         ticket: &mut Ticket,
     ) -> Result<Answer, Refusal> {
@@ -176,7 +178,7 @@ impl Exchange {
     }
 
     /// The client's body, bounded and counted; nothing for a request without one.
-    fn followed(&self, body: Incoming, ticket: &mut Ticket) -> RequestBody {
+    fn followed(&self, body: Lingering, ticket: &mut Ticket) -> RequestBody {
         if body.is_end_stream() {
             return RequestBody::none();
         }
@@ -247,7 +249,18 @@ impl Exchange {
     fn bad_answer(detail: &str, mut ticket: Box<Ticket>) -> Response<ResponseBody> {
         let mut refusal = Refusal::new(Reason::Upstream(Fault::BadAnswer), detail.to_owned());
         ticket.refused(&mut refusal);
-        Self::finish(refusal.response(None), ticket)
+        Self::refuse(refusal, None, ticket)
+    }
+
+    fn refuse(
+        refusal: Refusal,
+        decision: Option<&HeaderValue>,
+        mut ticket: Box<Ticket>,
+    ) -> Response<ResponseBody> {
+        let response = refusal.response(decision, ticket.is_grpc());
+        ticket.status(response.status());
+        ticket.grpc_status(response.headers());
+        Self::finish(response, ticket)
     }
 
     /// Ties the ticket to the answer's body, so that it is closed when that is.
@@ -284,7 +297,7 @@ async fn in_time<T>(
 /// # Errors
 /// [`Refusal`].
 pub fn settle_head(
-    shared: &Shared,
+    normalization: Normalization,
     accepted: &Accepted,
     xfcc: Option<&HeaderValue>,
     head: &mut request::Parts,
@@ -297,7 +310,7 @@ pub fn settle_head(
         let detail = "several Content-Length".to_owned();
         return Err(Refusal::new(Reason::Request(RequestFault::Bad), detail));
     }
-    target::settle(head, shared.config.normalization)?;
+    target::settle(head, normalization)?;
     // Whatever the client says of identities is removed; what it proved is told instead.
     headers::aliases::strip(&mut head.headers);
     match xfcc {

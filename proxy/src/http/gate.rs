@@ -15,6 +15,7 @@ use super::frames::FrameFault;
 use super::framing::{FramingFault, Upgrade};
 use super::limits::HttpLimits;
 use super::pace::PIECE;
+use crate::waiting::Waiting;
 pub use gated::Gated;
 
 /// What a connection is at.
@@ -68,6 +69,8 @@ pub struct Gate {
     mid_head: AtomicBool,
     /// Requests under way.
     active: AtomicU32,
+    /// Bodies of requests whose end was not read.
+    unread: AtomicU32,
     served: AtomicBool,
     upgrade: AtomicU8,
     fault: AtomicU8,
@@ -86,12 +89,16 @@ pub struct Gate {
     quiet_since: AtomicU64,
     /// Why what is under way was given up.
     verdict: AtomicU8,
+    waiting: Waiting,
+    most_waiting: usize,
+    /// Whether its head had to make room.
+    crowded: AtomicBool,
 }
 
 impl Gate {
-    /// Of a connection that begins now.
+    /// Of a connection that begins now, where all may have so many bytes of heads waiting.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub fn new(waiting: Waiting, most_waiting: usize) -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
             // The first request must come as fast as its head.
@@ -99,6 +106,7 @@ impl Gate {
             since: AtomicU64::new(0),
             mid_head: AtomicBool::new(false),
             active: AtomicU32::new(0),
+            unread: AtomicU32::new(0),
             served: AtomicBool::new(false),
             upgrade: AtomicU8::new(Upgrade::Refused as u8),
             fault: AtomicU8::new(0),
@@ -111,6 +119,9 @@ impl Gate {
             moves_seen: AtomicU32::new(0),
             quiet_since: AtomicU64::new(0),
             verdict: AtomicU8::new(0),
+            waiting,
+            most_waiting,
+            crowded: AtomicBool::new(false),
         })
     }
 
@@ -128,6 +139,16 @@ impl Gate {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.served.store(true, Ordering::Relaxed);
         self.phase.store(Phase::Busy as u8, Ordering::Relaxed);
+    }
+
+    /// A request has a body.
+    pub(super) fn body_begins(&self) {
+        self.unread.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was read to its end.
+    pub(super) fn body_ends(&self) {
+        self.unread.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A request is done, its answer sent.
@@ -180,6 +201,12 @@ impl Gate {
     #[must_use]
     pub fn frame_fault(&self) -> Option<FrameFault> {
         FrameFault::from_number(self.fault.load(Ordering::Relaxed))
+    }
+
+    /// Whether the connection ends because its head had to make room for what others have waiting.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
     }
 
     /// The answer of an HTTP/1 request begins, and must be over by `until`, if it must.
@@ -259,13 +286,15 @@ impl Gate {
         self.next_due(limits).0
     }
 
-    /// When it will have been idle for `wait`; nothing while anything is under way.
+    /// When it will have been idle for `wait`; nothing while anything is under way, or comes of a body that nobody
+    /// reads: what follows it could be taken for a request otherwise.
     #[must_use]
     pub fn quiet(&self, wait: Duration) -> Option<Instant> {
         let idle = self.phase.load(Ordering::Relaxed) == Phase::Idle as u8;
         let blocked = self.blocked.load(Ordering::Relaxed) > 0;
+        let unread = self.unread.load(Ordering::Relaxed) > 0;
         let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-        (idle && !blocked).then(|| self.started + since + wait)
+        (idle && !blocked && !unread).then(|| self.started + since + wait)
     }
 
     /// What took too long, if anything did. The request under way is given up for it.

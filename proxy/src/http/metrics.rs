@@ -1,10 +1,10 @@
 //! Istio's standard metrics for HTTP, under Istio's names and labels, so that existing dashboards fill.
 //!
-//! The local side is what the configuration says, the other side what its certificate says: its principal. All
-//! else about it is `unknown`. Principals come from outside, so only the first thousand get series of their own.
+//! What becomes of requests is up to the application, which may let its clients choose: where there is no room for
+//! another kind of outcome, statuses count by their class, and then the peer as one of many.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -13,13 +13,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use signet_certs::SpiffeId;
 
-use crate::config::Local;
 use crate::connection::{Accepted, Direction};
+use crate::metrics::labels::{Census, Ends, MAX_COARSE, MAX_FINE, OTHER};
 
-/// Peers with series of their own; the others share one.
-const MAX_PEERS: usize = 1000;
-/// What they are called then.
-const OTHER: &str = "other";
 /// Milliseconds and bytes, as Envoy's histograms are cut.
 const BOUNDS: [f64; 19] = [
     0.5,
@@ -46,31 +42,12 @@ const BOUNDS: [f64; 19] = [
 /// The labels of Istio's request metrics.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Labels {
-    reporter: &'static str,
-    source_workload: Arc<str>,
-    source_workload_namespace: Arc<str>,
-    source_principal: Arc<str>,
-    source_app: Arc<str>,
-    source_version: Arc<str>,
-    source_cluster: Arc<str>,
-    source_canonical_service: Arc<str>,
-    source_canonical_revision: Arc<str>,
-    destination_workload: Arc<str>,
-    destination_workload_namespace: Arc<str>,
-    destination_principal: Arc<str>,
-    destination_app: Arc<str>,
-    destination_version: Arc<str>,
-    destination_cluster: Arc<str>,
-    destination_service: Arc<str>,
-    destination_service_name: Arc<str>,
-    destination_service_namespace: Arc<str>,
-    destination_canonical_service: Arc<str>,
-    destination_canonical_revision: Arc<str>,
+    #[prometheus(flatten)]
+    ends: Ends,
     request_protocol: &'static str,
     response_code: Code,
     response_flags: &'static str,
     grpc_response_status: &'static str,
-    connection_security_policy: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -91,40 +68,13 @@ pub struct HttpMetrics {
     response_bytes: Family<Labels, Histogram, Buckets>,
     /// Requests of peers that share series, since there were too many.
     other_peers: Counter,
+    /// Requests whose status is told by its class, since there were too many kinds of outcomes.
+    coarse: Counter,
     /// Requests that were sent again, since the first upstream connection had surely not taken them.
     pub retries: Counter,
     /// Connections of clients whose upstream has no pool of its own, since there were too many.
     pub beyond_pools: Counter,
-    peers: Arc<Mutex<HashSet<SpiffeId>>>,
-    local: Arc<Side>,
-}
-
-/// One side's labels.
-#[derive(Debug)]
-struct Side {
-    workload: Arc<str>,
-    namespace: Arc<str>,
-    app: Arc<str>,
-    version: Arc<str>,
-    cluster: Arc<str>,
-    service: Arc<str>,
-    canonical: Arc<str>,
-}
-
-impl Side {
-    fn new(local: &Local) -> Self {
-        let text = |value: &Option<String>| -> Arc<str> { value.as_deref().unwrap_or("unknown").into() };
-        let canonical = local.app.as_ref().or(local.name.as_ref()).cloned();
-        Self {
-            workload: text(&local.name),
-            namespace: text(&local.namespace),
-            app: text(&local.app),
-            version: text(&local.version),
-            cluster: text(&local.cluster),
-            service: text(&local.service),
-            canonical: text(&canonical),
-        }
-    }
+    census: Census,
 }
 
 /// The series of one kind of outcome.
@@ -134,15 +84,15 @@ pub struct Series {
     durations: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
-    /// Where the peer has no series of its own.
-    other_peers: Option<Counter>,
+    /// What else counts requests that have no series of their own.
+    shared: [Option<Counter>; 2],
 }
 
 impl Series {
     /// One more request.
     pub fn count(&self, millis: f64, received: u64, sent: u64) {
-        if let Some(others) = &self.other_peers {
-            others.inc();
+        for shared in self.shared.iter().flatten() {
+            shared.inc();
         }
         self.requests.inc();
         self.durations.observe(millis);
@@ -151,23 +101,48 @@ impl Series {
     }
 }
 
-/// Histograms take floats; bytes of one message are far below 2^52.
+/// Histograms take floats, which are exact for all bytes that a message can have.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "above 2^53 bytes the last ones do not matter"
+)]
 fn float(bytes: u64) -> f64 {
-    u32::try_from(bytes).map_or_else(|_| f64::from(u32::MAX), f64::from)
+    bytes as f64
 }
 
 /// A status as a label: an upstream may answer with any of 900, and does not choose how many series there are.
-#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
-pub struct Code(u16);
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Code(Shown);
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+enum Shown {
+    Exact(u16),
+    /// By its first digit.
+    Class(u16),
+    Other,
+}
+
+impl Default for Code {
+    fn default() -> Self {
+        Self::of(0)
+    }
+}
 
 impl Code {
     /// Of this status; 0 for none.
     #[must_use]
     pub fn of(status: u16) -> Self {
-        Self(if matches!(status, 0 | 100..=599) {
-            status
-        } else {
-            u16::MAX
+        Self(match status {
+            0 | 100..=599 => Shown::Exact(status),
+            _ => Shown::Other,
+        })
+    }
+
+    /// The class alone.
+    fn coarse(self) -> Self {
+        Self(match self.0 {
+            Shown::Exact(status @ 100..) => Shown::Class(status / 100),
+            shown => shown,
         })
     }
 }
@@ -175,8 +150,9 @@ impl Code {
 impl EncodeLabelValue for Code {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         match self.0 {
-            u16::MAX => OTHER.encode(encoder),
-            status => status.encode(encoder),
+            Shown::Exact(status) => status.encode(encoder),
+            Shown::Class(digit) => write!(encoder, "{digit}xx"),
+            Shown::Other => OTHER.encode(encoder),
         }
     }
 }
@@ -206,20 +182,35 @@ pub struct Kind {
     pub upstream: Option<SpiffeId>,
 }
 
+impl Kind {
+    /// The same, with all together that only dashboards of few peers can tell apart.
+    fn coarse(&self) -> Self {
+        Self {
+            code: self.code.coarse(),
+            grpc: if matches!(self.grpc, "" | "0") {
+                self.grpc
+            } else {
+                OTHER
+            },
+            ..self.clone()
+        }
+    }
+}
+
 impl HttpMetrics {
-    /// Registers everything.
+    /// Registers everything. Its peers are among those of the others.
     #[must_use]
-    pub fn new(registry: &mut Registry, local: &Local) -> Self {
+    pub fn new(registry: &mut Registry, census: &Census) -> Self {
         let all = Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(Buckets),
             request_bytes: Family::new_with_constructor(Buckets),
             response_bytes: Family::new_with_constructor(Buckets),
             other_peers: Counter::default(),
+            coarse: Counter::default(),
             retries: Counter::default(),
             beyond_pools: Counter::default(),
-            peers: Arc::default(),
-            local: Arc::new(Side::new(local)),
+            census: census.clone(),
         };
         registry.register(
             "istio_requests",
@@ -247,6 +238,11 @@ impl HttpMetrics {
             all.other_peers.clone(),
         );
         registry.register(
+            "signet_proxy_requests_of_coarse_status",
+            "Requests whose status is told by its class, since there were too many kinds of outcomes",
+            all.coarse.clone(),
+        );
+        registry.register(
             "signet_proxy_upstream_retries",
             "Requests sent again because the first connection had not taken them",
             all.retries.clone(),
@@ -262,10 +258,9 @@ impl HttpMetrics {
     /// The series of a kind of outcome on a connection.
     #[must_use]
     pub fn series(&self, accepted: &Accepted, kind: &Kind) -> Series {
-        let labels = self.labels(accepted, kind);
-        let other = [&labels.source_principal, &labels.destination_principal].contains(&&Arc::from(OTHER));
+        let (labels, shared) = self.settle(accepted, kind);
         Series {
-            other_peers: other.then(|| self.other_peers.clone()),
+            shared,
             requests: self.requests.get_or_create_owned(&labels),
             durations: self.durations.get_or_create_owned(&labels),
             request_bytes: self.request_bytes.get_or_create_owned(&labels),
@@ -273,67 +268,32 @@ impl HttpMetrics {
         }
     }
 
-    /// The principal as a label: without a scheme Istio's dashboards do not find it, so it is written whole.
-    fn principal(&self, peer: Option<&SpiffeId>) -> Arc<str> {
-        let Some(peer) = peer else {
-            return "unknown".into();
+    /// The finest labels for which there is room, and what counts how coarse they are.
+    fn settle(&self, accepted: &Accepted, kind: &Kind) -> (Labels, [Option<Counter>; 2]) {
+        let peer = match accepted.direction {
+            Direction::Inbound => accepted.peer(),
+            Direction::Outbound => kind.upstream.as_ref(),
         };
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if peers.contains(peer) {
-            return peer.as_str().into();
+        let principal = self.census.principal(peer);
+        let other = (&*principal == OTHER).then(|| self.other_peers.clone());
+        let coarse_kind = kind.coarse();
+        for (kind, most, coarse) in [(kind, MAX_FINE, false), (&coarse_kind, MAX_COARSE, true)] {
+            let labels = self.labels(accepted, &principal, kind);
+            if self.requests.get(&labels).is_some() || self.census.admits(&principal, most) {
+                return (labels, [other, coarse.then(|| self.coarse.clone())]);
+            }
         }
-        if peers.len() >= MAX_PEERS {
-            return OTHER.into();
-        }
-        peers.insert(peer.clone());
-        peer.as_str().into()
+        let shared = [&self.other_peers, &self.coarse].map(|counter| Some(counter.clone()));
+        (self.labels(accepted, &OTHER.into(), &coarse_kind), shared)
     }
 
-    fn labels(&self, accepted: &Accepted, kind: &Kind) -> Labels {
-        let unknown: Arc<str> = "unknown".into();
-        let nobody = Side::new(&Local::default());
-        let own: Arc<str> = accepted
-            .own_id
-            .as_ref()
-            .map_or_else(|| Arc::clone(&unknown), |id| id.as_str().into());
-        let inbound = accepted.direction == Direction::Inbound;
-        let (source, destination) = if inbound {
-            (&nobody, &*self.local)
-        } else {
-            (&*self.local, &nobody)
-        };
-        let (source_principal, destination_principal, security) = if inbound {
-            (self.principal(accepted.peer()), own, accepted.security_policy())
-        } else {
-            // Of the source's view Istio says `unknown`: only the destination knows.
-            (own, self.principal(kind.upstream.as_ref()), "unknown")
-        };
+    fn labels(&self, accepted: &Accepted, principal: &Arc<str>, kind: &Kind) -> Labels {
         Labels {
-            reporter: if inbound { "destination" } else { "source" },
-            source_workload: Arc::clone(&source.workload),
-            source_workload_namespace: Arc::clone(&source.namespace),
-            source_principal,
-            source_app: Arc::clone(&source.app),
-            source_version: Arc::clone(&source.version),
-            source_cluster: Arc::clone(&source.cluster),
-            source_canonical_service: Arc::clone(&source.canonical),
-            source_canonical_revision: Arc::clone(&source.version),
-            destination_workload: Arc::clone(&destination.workload),
-            destination_workload_namespace: Arc::clone(&destination.namespace),
-            destination_principal,
-            destination_app: Arc::clone(&destination.app),
-            destination_version: Arc::clone(&destination.version),
-            destination_cluster: Arc::clone(&destination.cluster),
-            destination_service: Arc::clone(&destination.service),
-            destination_service_name: Arc::clone(&destination.service),
-            destination_service_namespace: Arc::clone(&destination.namespace),
-            destination_canonical_service: Arc::clone(&destination.canonical),
-            destination_canonical_revision: Arc::clone(&destination.version),
+            ends: self.census.ends(accepted, Arc::clone(principal)),
             request_protocol: kind.protocol,
             response_code: kind.code,
             response_flags: kind.flags,
             grpc_response_status: kind.grpc,
-            connection_security_policy: security,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Why a request is not served, and what its client is told: a status, a short sentence, never a cause that is
 //! none of its business.
 
-use http::header::{CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tonic::Code;
 
 use super::body::ResponseBody;
 use super::docket::Sentence;
@@ -87,7 +88,7 @@ impl Refusal {
             Reason::Upstream(_) | Reason::Identity(_) | Reason::Limit(_) | Reason::Drained => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Reason::Ok | Reason::Tls(_) | Reason::Client(_) => StatusCode::BAD_REQUEST,
+            Reason::Ok | Reason::Tls(_) | Reason::Client(_) | Reason::Capture(_) => StatusCode::BAD_REQUEST,
         })
     }
 
@@ -103,24 +104,32 @@ impl Refusal {
         }
     }
 
-    /// The answer.
+    /// The answer; to a call of gRPC in its own words.
     #[must_use]
-    pub fn response(mut self, decision_id: Option<&HeaderValue>) -> Response<ResponseBody> {
-        let mut response = match self.said.take() {
-            Some(said) => {
-                let mut response = Response::new(ResponseBody::text(said.body));
-                *response.headers_mut() = said.headers;
-                response
-            }
+    pub fn response(mut self, decision_id: Option<&HeaderValue>, grpc: bool) -> Response<ResponseBody> {
+        let (body, mut headers) = match self.said.take() {
+            Some(said) => (said.body, said.headers),
             None => {
-                let mut response = Response::new(ResponseBody::text(self.sentence()));
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-                response
+                let text = HeaderValue::from_static("text/plain");
+                (
+                    self.sentence().into(),
+                    HeaderMap::from_iter([(CONTENT_TYPE, text)]),
+                )
             }
         };
-        *response.status_mut() = self.status();
+        let mut response = if grpc {
+            let status = tonic::Status::new(grpc_code(self.status()), String::from_utf8_lossy(&body));
+            headers.remove(CONTENT_LENGTH);
+            // What cannot be said in a header is left out, the code never.
+            let _ = status.add_header(&mut headers);
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            Response::new(ResponseBody::text(bytes::Bytes::new()))
+        } else {
+            let mut response = Response::new(ResponseBody::text(body));
+            *response.status_mut() = self.status();
+            response
+        };
+        *response.headers_mut() = headers;
         let headers = response.headers_mut();
         if let Some((challenge, _)) = self.token {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -147,9 +156,21 @@ impl Refusal {
             Reason::Upstream(Upstream::Reset) => "UC",
             Reason::Upstream(Upstream::BadAnswer) => "UPE",
             Reason::Upstream(Upstream::Busy) | Reason::Limit(_) => "UO",
-            Reason::Upstream(Upstream::Unlisted) => "NR",
+            Reason::Upstream(Upstream::Unlisted) | Reason::Capture(_) => "NR",
             Reason::Drained => "UH",
         }
+    }
+}
+
+/// What a status of HTTP is in gRPC, as Envoy translates its own answers.
+fn grpc_code(status: StatusCode) -> Code {
+    match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 

@@ -33,7 +33,7 @@ const ALPN_HTTP2: [&[u8]; 2] = [b"h2", b"istio-h2"];
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of answers that a client does not take, per stream.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 128 * 1024;
 /// Bytes that are read ahead of what is forwarded.
 const READ_AHEAD: usize = 64 * 1024;
 /// Streams that a client may reset before we have looked at them, and that it may make us reset.
@@ -274,7 +274,9 @@ where
 /// What hyper takes for the end of a connection may be a fault that we found.
 fn verdict(account: &Account, done: hyper::Result<()>) -> Result<(), Ended> {
     match done {
-        Ok(()) if account.gate.framing_fault().is_some() => Err((Cut::Broken, None)),
+        Ok(()) if account.gate.framing_fault().is_some() || account.gate.is_crowded() => {
+            Err((Cut::Broken, None))
+        }
         done => done.map_err(|error| (Cut::Broken, Some(error))),
     }
 }
@@ -290,6 +292,10 @@ fn fate(account: &Account, cut: &Ended) -> (Option<Reason>, String, Option<Statu
     if let Some(fault) = gate.frame_fault() {
         let detail = format!("{}: {fault}", fault.as_str());
         return (Some(Reason::Limit(Limit::Abuse)), detail, None);
+    }
+    if gate.is_crowded() {
+        let reason = Some(Reason::Limit(Limit::Waiting));
+        return (reason, String::new(), Some(StatusCode::SERVICE_UNAVAILABLE));
     }
     match cut {
         (Cut::Overdue(Overdue::Head), _) => {
@@ -341,6 +347,9 @@ fn was_abuse(error: &hyper::Error) -> bool {
 
 /// The record of a connection that ended without a request to blame.
 fn ended(account: &Account, reason: Reason, detail: impl Into<String>) {
+    if reason == Reason::Limit(Limit::Waiting) {
+        return account.shared.crowded(account.accepted.direction);
+    }
     let mut record = Record::begin(&account.shared, &account.accepted);
     record.ended(reason, detail.into());
 }

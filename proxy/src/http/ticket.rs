@@ -56,10 +56,12 @@ impl Account {
         let trust = proof.map(|proof| shared.keys.follow(proof, shared.clock.now()));
         let inbound = accepted.direction == Direction::Inbound;
         let accounts = shared.http.accounts().clone();
+        let most = shared.config.limits.waiting_bytes;
+        let gate = Gate::new(shared.connections.waiting().clone(), most);
         let make = |listed| Self {
             shared,
             accepted,
-            gate: Gate::new(),
+            gate,
             docket: Docket::default(),
             trust,
             metrics,

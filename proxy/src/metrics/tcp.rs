@@ -1,7 +1,4 @@
 //! Istio's standard metrics for TCP, under Istio's names and labels, so that existing dashboards fill.
-//!
-//! The local side is what the configuration says, the other side what its certificate says: its principal. All else
-//! about it is `unknown`. Principals come from outside, so only the first thousand get series of their own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,39 +9,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use signet_certs::SpiffeId;
 
-use crate::config::Local;
+use super::labels::{Census, Ends, MAX_FINE, OTHER};
 use crate::connection::{Accepted, Direction};
-
-/// Peers with series of their own; the others share one.
-pub const MAX_PEERS: usize = 1_000;
-const UNKNOWN: &str = "unknown";
 
 /// The labels of Istio's TCP metrics.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct TcpLabels {
-    reporter: &'static str,
-    source_workload: Arc<str>,
-    source_workload_namespace: Arc<str>,
-    source_principal: Arc<str>,
-    source_app: Arc<str>,
-    source_version: Arc<str>,
-    source_cluster: Arc<str>,
-    source_canonical_service: Arc<str>,
-    source_canonical_revision: Arc<str>,
-    destination_workload: Arc<str>,
-    destination_workload_namespace: Arc<str>,
-    destination_principal: Arc<str>,
-    destination_app: Arc<str>,
-    destination_version: Arc<str>,
-    destination_cluster: Arc<str>,
-    destination_service: Arc<str>,
-    destination_service_name: Arc<str>,
-    destination_service_namespace: Arc<str>,
-    destination_canonical_service: Arc<str>,
-    destination_canonical_revision: Arc<str>,
+    #[prometheus(flatten)]
+    ends: Ends,
     request_protocol: &'static str,
     response_flags: &'static str,
-    connection_security_policy: &'static str,
 }
 
 /// The counters of one peer.
@@ -60,6 +34,7 @@ pub struct TcpSeries {
     pub received: Counter,
 }
 
+/// Which series: all that labels tell of a connection.
 type Key = (Direction, &'static str, Option<SpiffeId>, Option<SpiffeId>);
 
 /// The metrics. Clones share the values.
@@ -70,10 +45,20 @@ pub struct TcpMetrics {
     sent: Family<TcpLabels, Counter>,
     received: Family<TcpLabels, Counter>,
     other_peers: Counter,
+    census: Census,
     known: Arc<Mutex<HashMap<Key, Arc<TcpSeries>>>>,
 }
 
 impl TcpMetrics {
+    /// With its peers among those of the others.
+    #[must_use]
+    pub fn new(census: &Census) -> Self {
+        Self {
+            census: census.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Registers everything.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
@@ -105,11 +90,10 @@ impl TcpMetrics {
 
     /// The counters of a connection with this peer, which is the source inbound and the destination outbound.
     #[must_use]
-    pub fn series(&self, local: &Local, accepted: &Accepted, peer: Option<&SpiffeId>) -> Arc<TcpSeries> {
-        let security = if peer.is_some() { "mutual_tls" } else { "none" };
+    pub fn series(&self, accepted: &Accepted, peer: Option<&SpiffeId>) -> Arc<TcpSeries> {
         let key = (
             accepted.direction,
-            security,
+            accepted.security_policy(),
             accepted.own_id.clone(),
             peer.cloned(),
         );
@@ -117,102 +101,128 @@ impl TcpMetrics {
         if let Some(series) = known.get(&key) {
             return Arc::clone(series);
         }
-        let room = known.len() < MAX_PEERS || peer.is_none();
-        let principal: Arc<str> = match peer {
-            Some(peer) if room => peer.as_str().into(),
-            Some(_) => {
-                self.other_peers.inc();
-                "other".into()
-            }
-            None => UNKNOWN.into(),
-        };
-        let labels = labels(local, accepted, principal, security);
+        let principal = self.census.principal(peer);
+        let mut labels = self.labels(accepted, &principal);
+        let mut shared = &*principal == OTHER;
+        if !shared && self.opened.get(&labels).is_none() && !self.census.admits(&principal, MAX_FINE) {
+            (labels, shared) = (self.labels(accepted, &OTHER.into()), true);
+        }
+        if shared {
+            self.other_peers.inc();
+        }
         let series = Arc::new(TcpSeries {
             opened: self.opened.get_or_create_owned(&labels),
             closed: self.closed.get_or_create_owned(&labels),
             sent: self.sent.get_or_create_owned(&labels),
             received: self.received.get_or_create_owned(&labels),
         });
-        if room {
+        if !shared {
             known.insert(key, Arc::clone(&series));
         }
         series
     }
-}
-
-/// One side of the labels.
-struct Side {
-    workload: Arc<str>,
-    namespace: Arc<str>,
-    principal: Arc<str>,
-    app: Arc<str>,
-    version: Arc<str>,
-    cluster: Arc<str>,
-    service: Arc<str>,
-    canonical: Arc<str>,
-}
-
-impl Side {
-    fn local(local: &Local, own: Option<&SpiffeId>) -> Self {
-        let text = |value: &Option<String>| -> Arc<str> { value.as_deref().unwrap_or(UNKNOWN).into() };
-        let canonical = local.app.as_ref().or(local.name.as_ref()).cloned();
-        Self {
-            workload: text(&local.name),
-            namespace: text(&local.namespace),
-            principal: own.map_or(UNKNOWN, SpiffeId::as_str).into(),
-            app: text(&local.app),
-            version: text(&local.version),
-            cluster: text(&local.cluster),
-            service: text(&local.service),
-            canonical: text(&canonical),
-        }
-    }
-
-    fn remote(principal: Arc<str>) -> Self {
-        let unknown: Arc<str> = UNKNOWN.into();
-        Self {
-            workload: unknown.clone(),
-            namespace: unknown.clone(),
-            principal,
-            app: unknown.clone(),
-            version: unknown.clone(),
-            cluster: unknown.clone(),
-            service: unknown.clone(),
-            canonical: unknown,
+    fn labels(&self, accepted: &Accepted, principal: &Arc<str>) -> TcpLabels {
+        TcpLabels {
+            ends: self.census.ends(accepted, Arc::clone(principal)),
+            request_protocol: "tcp",
+            response_flags: "-",
         }
     }
 }
 
-fn labels(local: &Local, accepted: &Accepted, principal: Arc<str>, security: &'static str) -> TcpLabels {
-    let own = Side::local(local, accepted.own_id.as_ref());
-    let peer = Side::remote(principal);
-    let (reporter, source, destination) = match accepted.direction {
-        Direction::Inbound => ("destination", peer, own),
-        Direction::Outbound => ("source", own, peer),
-    };
-    TcpLabels {
-        reporter,
-        source_workload: source.workload,
-        source_workload_namespace: source.namespace,
-        source_principal: source.principal,
-        source_app: source.app,
-        source_canonical_revision: source.version.clone(),
-        source_version: source.version,
-        source_cluster: source.cluster,
-        source_canonical_service: source.canonical,
-        destination_workload: destination.workload,
-        destination_service_namespace: destination.namespace.clone(),
-        destination_workload_namespace: destination.namespace,
-        destination_principal: destination.principal,
-        destination_app: destination.app,
-        destination_canonical_revision: destination.version.clone(),
-        destination_version: destination.version,
-        destination_cluster: destination.cluster,
-        destination_service_name: destination.service.clone(),
-        destination_service: destination.service,
-        destination_canonical_service: destination.canonical,
-        request_protocol: "tcp",
-        response_flags: "-",
-        connection_security_policy: security,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Local;
+    use crate::metrics::labels::tests::accepted;
+    use crate::metrics::labels::{MAX_PEERS, MAX_SETS};
+
+    fn text(metrics: &TcpMetrics) -> String {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn connections_count_under_istios_names_and_labels() {
+        let local = Local {
+            name: Some("back".into()),
+            namespace: Some("b".into()),
+            service: Some("back.b.svc.cluster.local".into()),
+            ..Local::default()
+        };
+        let peer: SpiffeId = "spiffe://cluster.local/ns/a/sa/front".parse().unwrap();
+        let metrics = TcpMetrics::new(&Census::new(&local));
+        for (direction, labels) in [
+            (
+                Direction::Inbound,
+                [
+                    r#"reporter="destination""#,
+                    r#"source_principal="spiffe://cluster.local/ns/a/sa/front""#,
+                    r#"destination_workload="back""#,
+                    r#"destination_service="back.b.svc.cluster.local""#,
+                    r#"destination_service_name="back""#,
+                    r#"destination_service_namespace="b""#,
+                    r#"connection_security_policy="mutual_tls""#,
+                ],
+            ),
+            (
+                Direction::Outbound,
+                [
+                    r#"reporter="source""#,
+                    r#"destination_principal="spiffe://cluster.local/ns/a/sa/front""#,
+                    r#"source_workload="back""#,
+                    r#"destination_service="unknown""#,
+                    r#"destination_service_name="unknown""#,
+                    r#"request_protocol="tcp""#,
+                    r#"connection_security_policy="unknown""#,
+                ],
+            ),
+        ] {
+            let mut accepted = accepted(peer.as_str());
+            accepted.direction = direction;
+            metrics.series(&accepted, Some(&peer)).opened.inc();
+            let text = text(&metrics);
+            let mut lines = text.lines();
+            let reporter = labels[0];
+            let line = lines
+                .find(|line| {
+                    line.starts_with("istio_tcp_connections_opened_total{") && line.contains(reporter)
+                })
+                .unwrap();
+            for label in labels {
+                assert!(line.contains(label), "{label} in {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn peers_without_room_share_a_series_and_are_counted() {
+        let census = Census::default();
+        let metrics = TcpMetrics::new(&census);
+        let connect = |name: &str| {
+            let peer: SpiffeId = format!("spiffe://cluster.local/ns/a/sa/{name}").parse().unwrap();
+            metrics.series(&accepted(peer.as_str()), Some(&peer)).opened.inc();
+        };
+        for number in 0..MAX_PEERS + 5 {
+            connect(&format!("s{number}"));
+        }
+        assert_eq!(metrics.other_peers.get(), 5);
+        connect("s7");
+        assert_eq!(metrics.other_peers.get(), 5, "it has a series");
+        let lines = |text: &str| {
+            let opened = |line: &&str| line.starts_with("istio_tcp_connections_opened_total{");
+            text.lines().filter(opened).count()
+        };
+        assert_eq!(lines(&text(&metrics)), MAX_PEERS + 1);
+        for number in 0..MAX_SETS {
+            let _ = census.admits("unknown", number + 1);
+        }
+        let mut plain = accepted("spiffe://cluster.local/ns/a/sa/s7");
+        plain.security = crate::connection::Security::Plaintext;
+        metrics.series(&plain, None).opened.inc();
+        assert_eq!(metrics.other_peers.get(), 6, "nor is there room for the nameless");
     }
 }

@@ -77,7 +77,7 @@ impl PolicyMetrics {
         );
         r.register(
             "signet_proxy_policy_fields_unenforceable",
-            "Fields that cannot be enforced on some listener, and count on the safe side there",
+            "Fields and rules for tokens that cannot be enforced on some listener of ours",
             self.unenforceable.clone(),
         );
         r.register(

@@ -10,6 +10,8 @@ use signet_runtime::UnixTime;
 use signet_runtime::clock::rfc3339;
 
 use super::held::Outstanding;
+use super::lost::Lost;
+use crate::spoken::{self, Listeners};
 
 /// Which source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,19 +40,44 @@ pub struct PolicyStatus {
     pub ports: BTreeMap<u16, PortView>,
     /// Objects that cannot be read.
     pub faults: Vec<FaultView>,
+    /// What of the policies in force cannot be enforced; the page shows it with them.
+    #[serde(skip)]
+    pub lost: Lost,
     /// Why there is no news, as a word and a sentence.
     pub failure: Option<(&'static str, String)>,
 }
 
-/// What is spoken on a port.
+/// What is spoken on a port of which Services or the pod say something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PortView {
-    /// `http`, `http2` or `tcp`.
+    /// What it is judged as: `http`, `http1`, `http2` or `tcp`.
     pub protocol: &'static str,
     /// Who says so.
     pub origin: String,
     /// Whether others say otherwise; then it is judged as HTTP.
     pub disputed: bool,
+}
+
+impl PortView {
+    /// What becomes of what Services and pod say with what the configuration says.
+    fn of(ports: &Ports, (number, port): (u16, &Port), listeners: &Listeners) -> Self {
+        let told = spoken::told(ports, number);
+        let mut view = Self {
+            protocol: port.spoken.as_str(),
+            origin: port.origin.clone(),
+            disputed: port.disputed,
+        };
+        for said in listeners.said(number) {
+            let settled = spoken::settle(said, told);
+            view.protocol = spoken::word(settled.protocol);
+            if let Some(said) = said.filter(|_| settled.disputed) {
+                view.disputed = true;
+                view.origin += "; but the configuration says ";
+                view.origin += spoken::word(said);
+            }
+        }
+        view
+    }
 }
 
 /// An object that cannot be read.
@@ -76,17 +103,14 @@ impl PolicyStatus {
             labels: BTreeMap::new(),
             ports: BTreeMap::new(),
             faults: Vec::new(),
+            lost: Lost::default(),
             failure: None,
         }
     }
 
-    pub(super) fn ports(&mut self, ports: &Ports) {
-        let view = |port: &Port| PortView {
-            protocol: port.spoken.as_str(),
-            origin: port.origin.clone(),
-            disputed: port.disputed,
-        };
-        self.ports = ports.iter().map(|(number, port)| (*number, view(port))).collect();
+    pub(super) fn ports(&mut self, ports: &Ports, listeners: &Listeners) {
+        let view = |(number, port): (&u16, &Port)| (*number, PortView::of(ports, (*number, port), listeners));
+        self.ports = ports.iter().map(view).collect();
     }
 
     pub(super) fn in_force(

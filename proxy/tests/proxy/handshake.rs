@@ -14,6 +14,7 @@ use signet_proto::sds::Content;
 use signet_proxy::config::Terminates;
 use signet_proxy::handshake::{Acceptor, Demands, Kind, Settled, Unsettled};
 use signet_proxy::keys::{Keys, Shelf, Taken};
+use signet_proxy::waiting::Waiting;
 use signet_runtime::Clock;
 use signet_runtime::clock::TlsTime;
 use tokio::io::AsyncWriteExt as _;
@@ -134,7 +135,7 @@ impl Sides {
         let (tcp, _) = listener.accept().await.unwrap();
         let settled = self
             .acceptor
-            .settle(tcp, &strict())
+            .settle(tcp, &strict(), &mut Waiting::default().begin(usize::MAX))
             .await
             .map_err(|(fault, _)| fault);
         if settled.is_err() {

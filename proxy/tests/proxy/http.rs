@@ -1,6 +1,7 @@
 //! HTTP through the proxy: a client's bytes on one side, a real server on the other.
 
 mod abuse;
+mod crowded;
 mod forwarding;
 mod http2;
 mod http2_upstreams;
@@ -12,6 +13,7 @@ mod slow;
 mod smuggling;
 mod time;
 mod trust;
+mod unwanted;
 mod upgrades;
 mod upstreams;
 mod withdrawn;

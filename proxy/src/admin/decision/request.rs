@@ -65,8 +65,13 @@ impl Case<'_> {
         let has_token = asked.token.is_some();
         let mut head = head(asked)?;
         let xfcc = told(self.accepted);
-        settle_head(self.shared, self.accepted, xfcc.as_ref(), &mut head)
-            .map_err(|refusal| refused("request", refusal))?;
+        settle_head(
+            self.shared.config.normalization,
+            self.accepted,
+            xfcc.as_ref(),
+            &mut head,
+        )
+        .map_err(|refusal| refused("request", refusal))?;
         let program = &self.enforced.in_force.program;
         let facts = self.accepted.facts();
         let gate = with_request(&head, None, |request| program.gate(&facts, Some(request)));

@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::BodyFault;
+use super::{BodyFault, Lingering};
 use crate::access_log::RequestFault;
 use crate::enforced::Enforced;
 use crate::http::flow::Flow;
@@ -39,7 +39,7 @@ pub enum Pause {
 #[derive(Debug)]
 pub struct RequestBody {
     /// Nothing for a request without one.
-    inner: Option<(Incoming, Arc<Flow>)>,
+    inner: Option<(Lingering, Arc<Flow>)>,
     bounds: BodyBounds,
     timer: Option<Pin<Box<Sleep>>>,
     /// Since when the client is waited for.
@@ -63,12 +63,11 @@ impl RequestBody {
     }
 
     /// The client's.
-    #[must_use]
-    pub fn of(incoming: Incoming, flow: Arc<Flow>, bounds: BodyBounds) -> Self {
-        Self::new(Some((incoming, flow)), bounds)
+    pub(in crate::http) fn of(body: Lingering, flow: Arc<Flow>, bounds: BodyBounds) -> Self {
+        Self::new(Some((body, flow)), bounds)
     }
 
-    fn new(inner: Option<(Incoming, Arc<Flow>)>, bounds: BodyBounds) -> Self {
+    fn new(inner: Option<(Lingering, Arc<Flow>)>, bounds: BodyBounds) -> Self {
         Self {
             inner,
             bounds,
@@ -96,7 +95,8 @@ impl RequestBody {
         reason: RequestFault,
         fault: BodyFault,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        if let Some((_, flow)) = self.inner.take() {
+        if let Some((body, flow)) = self.inner.take() {
+            body.let_go();
             flow.faulty(reason);
         }
         Poll::Ready(Some(Err(fault)))
@@ -143,14 +143,14 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
-        let Some((incoming, flow)) = &mut this.inner else {
+        let Some((body, flow)) = &mut this.inner else {
             return Poll::Ready(None);
         };
         if flow.verdict().is_some() {
             this.inner = None;
             return Poll::Ready(Some(Err(BodyFault::Over(h2::Reason::CANCEL.into()))));
         }
-        let frame = match Pin::new(incoming).poll_frame(cx) {
+        let frame = match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if this.paused(cx) => {
                 return this.faulty(RequestFault::Slow, BodyFault::Slow);
@@ -182,14 +182,12 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner
-            .as_ref()
-            .is_none_or(|(incoming, _)| incoming.is_end_stream())
+        self.inner.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Some((incoming, _)) => incoming.size_hint(),
+            Some((body, _)) => body.size_hint(),
             None => SizeHint::with_exact(0),
         }
     }

@@ -4,13 +4,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Gate, Phase};
 use crate::http::frames::Frames;
 use crate::http::framing::{Framing, Upgrade};
+use crate::waiting::{Crowded, Held};
 
 /// Which machine looks at the bytes.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ pub struct Gated<S> {
     prefix: Vec<u8>,
     at: usize,
     machine: Machine,
+    /// What is waiting of a head that is not whole.
+    held: Held,
+    /// Bytes of the head of HTTP/1 so far, while it is not whole.
+    head: usize,
     gate: Arc<Gate>,
 }
 
@@ -54,6 +59,8 @@ impl<S> Gated<S> {
             prefix,
             at: 0,
             machine,
+            held: gate.waiting.begin(gate.most_waiting),
+            head: 0,
             gate,
         }
     }
@@ -71,18 +78,51 @@ impl<S> Gated<S> {
                 if mid_head && gate.phase.load(Ordering::Relaxed) == Phase::Idle as u8 {
                     gate.enter(Phase::Head);
                 }
+                // With the end of what stood before it, which does not come a second time.
+                self.head = if mid_head { self.head + bytes.len() } else { 0 };
                 match seen {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => return self.wait(self.head),
                     Err((_, fault)) => (fault as u8, Box::new(fault)),
                 }
             }
             Machine::Http2(frames) => match frames.feed(bytes, || gate.started.elapsed()) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let unread = frames.unread();
+                    return self.wait(unread);
+                }
                 Err(fault) => (fault as u8, Box::new(fault)),
             },
         };
         gate.fault.store(number, Ordering::Relaxed);
         Err(io::Error::new(io::ErrorKind::InvalidData, fault))
+    }
+}
+
+impl<S> Gated<S> {
+    /// So much of a head is waiting for the rest.
+    fn wait(&mut self, bytes: usize) -> io::Result<()> {
+        self.held.hold(bytes).map_err(|crowded| self.crowded(crowded))
+    }
+
+    fn crowded(&self, crowded: Crowded) -> io::Error {
+        self.gate.crowded.store(true, Ordering::Relaxed);
+        io::Error::new(io::ErrorKind::OutOfMemory, crowded)
+    }
+
+    /// Of these pieces so many bytes were taken: an HTTP/2 client answers some of them.
+    fn wrote<'a>(&mut self, done: &Poll<io::Result<usize>>, pieces: impl Iterator<Item = &'a [u8]>) {
+        let (Machine::Http2(frames), Poll::Ready(Ok(taken))) = (&mut self.machine, done) else {
+            return;
+        };
+        let mut left = *taken;
+        for piece in pieces {
+            let some = piece.get(..left).unwrap_or(piece);
+            frames.sent(some);
+            left -= some.len();
+            if left == 0 {
+                return;
+            }
+        }
     }
 }
 
@@ -95,7 +135,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         if this.prefix.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let read = Pin::new(&mut this.stream).poll_read(cx, buf)?;
+            if read.is_pending() {
+                let crowded = this.held.poll_crowded(cx);
+                return crowded.map(|crowded| Err(this.crowded(crowded)));
+            }
         } else {
             let left = this.prefix.get(this.at..).unwrap_or_default();
             let some = left.get(..buf.remaining()).unwrap_or(left);
@@ -117,6 +161,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.gate.wrote(&done);
+        self.wrote(&done, std::iter::once(buf));
         done
     }
 
@@ -127,6 +172,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.gate.wrote(&done);
+        self.wrote(&done, bufs.iter().map(|buf| &**buf));
         done
     }
 

@@ -1,29 +1,9 @@
-use signet_certs::UnixTime;
+use std::collections::HashSet;
 
 use super::*;
-use crate::connection::{Peer, Security};
-
-fn accepted(peer: &str) -> Accepted {
-    let security = Security::Mutual(Peer {
-        id: peer.parse().unwrap(),
-        leaf_sha256: [0; 32],
-        not_after: UnixTime::since_unix_epoch(std::time::Duration::from_secs(9)),
-        proof: None,
-    });
-    Accepted {
-        id: 1,
-        direction: Direction::Inbound,
-        security,
-        source: "10.0.0.1:1".parse().unwrap(),
-        remote: "10.0.0.1".parse().unwrap(),
-        destination: "10.0.0.2:80".parse().unwrap(),
-        port: 80,
-        sni: None,
-        alpn: None,
-        own_not_after: None,
-        own_id: Some("spiffe://cluster.local/ns/b/sa/back".parse().unwrap()),
-    }
-}
+use crate::config::Local;
+use crate::metrics::labels::tests::accepted;
+use crate::metrics::labels::{MAX_PEERS, MAX_SETS};
 
 fn kind() -> Kind {
     Kind {
@@ -44,7 +24,7 @@ fn requests_count_under_istios_names_and_labels() {
         service: Some("back.b.svc.cluster.local".into()),
         ..Local::default()
     };
-    let metrics = HttpMetrics::new(&mut registry, &local);
+    let metrics = HttpMetrics::new(&mut registry, &Census::new(&local));
     let series = metrics.series(&accepted("spiffe://cluster.local/ns/a/sa/front"), &kind());
     series.count(3.0, 10, 20);
     let mut text = String::new();
@@ -60,6 +40,8 @@ fn requests_count_under_istios_names_and_labels() {
         r#"destination_principal="spiffe://cluster.local/ns/b/sa/back""#,
         r#"destination_workload="back""#,
         r#"destination_service="back.b.svc.cluster.local""#,
+        r#"destination_service_name="back""#,
+        r#"destination_service_namespace="b""#,
         r#"response_code="200""#,
         r#"connection_security_policy="mutual_tls""#,
     ] {
@@ -74,47 +56,111 @@ fn requests_count_under_istios_names_and_labels() {
     }
 }
 
-#[test]
-fn an_upstream_does_not_choose_how_many_series_there_are() {
-    let mut registry = Registry::default();
-    let metrics = HttpMetrics::new(&mut registry, &Local::default());
-    for status in 0..1000 {
-        let grpc = grpc_status((status % 100).to_string().as_bytes());
-        let code = Code::of(status);
-        let kind = Kind { code, grpc, ..kind() };
-        metrics
-            .series(&accepted("spiffe://cluster.local/ns/a/sa/front"), &kind)
-            .count(1.0, 0, 0);
-    }
+fn count(metrics: &HttpMetrics, peer: &str, status: u16) {
+    let peer = format!("spiffe://cluster.local/ns/a/sa/{peer}");
+    let kind = Kind {
+        protocol: "grpc",
+        code: Code::of(status),
+        grpc: grpc_status((status % 100).to_string().as_bytes()),
+        ..kind()
+    };
+    metrics.series(&accepted(&peer), &kind).count(1.0, 0, 0);
+}
+
+fn lines(registry: &Registry) -> Vec<String> {
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let value = |line: &str, label: &str| {
-        let (_, rest) = line.split_once(&format!("{label}=\"")).unwrap();
-        rest.split_once('"').unwrap().0.to_owned()
-    };
-    let lines = || {
-        text.lines()
-            .filter(|line| line.starts_with("istio_requests_total{"))
-    };
-    let of = |label: &str| -> HashSet<String> { lines().map(|line| value(line, label)).collect() };
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let requests = |line: &&str| line.starts_with("istio_requests_total{");
+    text.lines().filter(requests).map(str::to_owned).collect()
+}
+
+fn value(line: &str, label: &str) -> String {
+    let (_, rest) = line.split_once(&format!("{label}=\"")).unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[test]
+fn nobody_chooses_how_many_series_there_are_and_every_request_is_in_one() {
+    let mut registry = Registry::default();
+    let metrics = HttpMetrics::new(&mut registry, &Census::default());
+    for status in (0..1).chain(100..1000) {
+        count(&metrics, "echo", status);
+    }
+    let mine = lines(&registry);
+    let of = |label: &str| -> HashSet<String> { mine.iter().map(|line| value(line, label)).collect() };
     let codes = of("response_code");
-    assert_eq!(codes.len(), 1 + 500 + 1, "none, 100 to 599, and the others");
-    assert!(codes.contains("0") && codes.contains("other") && codes.contains("599"));
-    assert!(!codes.contains("600"));
+    for class in ["0", "100", "198", "1xx", "2xx", "3xx", "4xx", "5xx", "other"] {
+        assert!(codes.contains(class), "{class} in {codes:?}");
+    }
+    assert!(mine.len() <= MAX_COARSE, "{}", mine.len());
+    let sum: usize = mine
+        .iter()
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(sum, 901);
+    assert!(metrics.coarse.get() > 0);
+    assert_eq!(metrics.other_peers.get(), 0, "it is still named");
     assert_eq!(of("grpc_response_status").len(), 17 + 1);
+
+    // Its excess is not at the cost of others.
+    let before = metrics.coarse.get();
+    count(&metrics, "front", 201);
+    assert_eq!(metrics.coarse.get(), before);
+}
+
+#[test]
+fn where_there_is_no_room_at_all_peers_share_coarse_series() {
+    let mut registry = Registry::default();
+    let census = Census::default();
+    let metrics = HttpMetrics::new(&mut registry, &census);
+    count(&metrics, "known", 200);
+    for number in 0..MAX_SETS {
+        let _ = census.admits("unknown", number + 1);
+    }
+    let before = lines(&registry).len();
+    for (peer, status) in [("known", 404), ("late", 404), ("later", 503)] {
+        count(&metrics, peer, status);
+    }
+    count(&metrics, "known", 200);
+    assert_eq!(
+        (metrics.other_peers.get(), metrics.coarse.get()),
+        (3, 3),
+        "what has a series keeps it"
+    );
+    let lines = lines(&registry);
+    assert_eq!(lines.len(), before + 2);
+    let others = lines
+        .iter()
+        .filter(|line| value(line, "source_principal") == OTHER);
+    let codes: HashSet<String> = others.map(|line| value(line, "response_code")).collect();
+    assert_eq!(codes, HashSet::from(["4xx".to_owned(), "5xx".to_owned()]));
 }
 
 #[test]
 fn the_peer_after_the_thousandth_is_another() {
-    let metrics = HttpMetrics::new(&mut Registry::default(), &Local::default());
+    let mut registry = Registry::default();
+    let metrics = HttpMetrics::new(&mut registry, &Census::default());
     for number in 0..MAX_PEERS + 5 {
-        let peer = format!("spiffe://cluster.local/ns/a/sa/s{number}");
-        metrics.series(&accepted(&peer), &kind()).count(1.0, 0, 0);
-        let labels = metrics.labels(&accepted(&peer), &kind());
-        let own = &*labels.source_principal == peer.as_str();
-        assert_eq!(own, number < MAX_PEERS, "{peer}");
+        count(&metrics, &format!("s{number}"), 200);
     }
-    assert_eq!(metrics.other_peers.get(), 5);
-    let known = metrics.labels(&accepted("spiffe://cluster.local/ns/a/sa/s0"), &kind());
-    assert_eq!(&*known.source_principal, "spiffe://cluster.local/ns/a/sa/s0");
+    assert_eq!((metrics.other_peers.get(), metrics.coarse.get()), (5, 0));
+    assert_eq!(lines(&registry).len(), MAX_PEERS + 1);
+}
+
+#[test]
+fn bytes_beyond_four_gibibytes_count_as_what_they_are() {
+    let mut registry = Registry::default();
+    let metrics = HttpMetrics::new(&mut registry, &Census::default());
+    let (received, sent) = (6 << 30, (1 << 53) - 1);
+    let series = metrics.series(&accepted("spiffe://cluster.local/ns/a/sa/front"), &kind());
+    series.count(1.0, received, sent);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for (name, bytes) in [
+        ("istio_request_bytes_sum{", received),
+        ("istio_response_bytes_sum{", sent),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.ends_with(&format!(" {bytes}.0")), "{line}");
+    }
 }

@@ -1,7 +1,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::*;
-use crate::config::{Local, Speaks};
+use crate::config::Speaks;
+use crate::metrics::labels::Census;
 use crate::outbound::Address;
 
 fn upstream(port: u16) -> Upstream {
@@ -15,7 +16,7 @@ fn upstream(port: u16) -> Upstream {
 #[test]
 fn upstreams_beyond_the_pools_that_are_kept_have_their_places_in_common_and_are_counted() {
     let mut registry = prometheus_client::registry::Registry::default();
-    let pools = Pools::new(HttpMetrics::new(&mut registry, &Local::default()));
+    let pools = Pools::new(HttpMetrics::new(&mut registry, &Census::default()));
     let mut used: Vec<_> = (1..=4096).map(|port| pools.of(&upstream(port), 1, 1)).collect();
     assert_eq!(pools.metrics.beyond_pools.get(), 0);
     let [one, again, other] = [5000, 5000, 6000].map(|port| pools.of(&upstream(port), 1, 1));

@@ -84,3 +84,32 @@ async fn before_there_are_policies_nobody_passes() {
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!((echo.connections(), site.refused("policy_not_ready")), (0, 1));
 }
+
+#[tokio::test]
+async fn a_call_of_grpc_is_refused_in_its_own_words() {
+    let echo = Echo::start().await;
+    let site = Site::new("", ONLY_FRONT);
+    let mut sender = site.connect(&echo.upstream()).http2().await;
+    let request = http::Request::post("http://b/pkg.Service/Method")
+        .header("content-type", "application/grpc")
+        .body(http_body_util::Full::default())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert!(
+        hyper::body::Body::is_end_stream(answer.body()),
+        "its trailers are its head"
+    );
+    assert_eq!(answer.status(), 200);
+    for (name, value) in [
+        ("content-type", "application/grpc"),
+        ("grpc-status", "7"),
+        ("grpc-message", "RBAC:%20access%20denied"),
+    ] {
+        assert_eq!(answer.headers()[name], value, "{name}");
+    }
+    assert!(answer.headers().contains_key("x-signet-decision-id"));
+    assert_eq!((site.refused("policy_not_allowed"), echo.count()), (1, 0));
+    drop(answer);
+    let counted = site.metrics();
+    assert!(counted.contains("grpc_response_status=\"7\""), "{counted}");
+}

@@ -1,5 +1,6 @@
 //! A proxy around one connection, with policies that a test sets, in front of a real upstream.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,33 @@ impl Clock for Hands {
     }
 }
 
+/// Paused time goes on when nobody has anything to do, and by as much as it takes for somebody to have something again.
+/// What the kernel still carries between sockets is nothing to it: on a busy machine a deadline of minutes may be over
+/// before an answer that was written has arrived. So time takes small steps here, and before each of them bytes of our
+/// own that arrive tell that others have, and so do answers to them.
+fn pace() {
+    const STEP: Duration = Duration::from_millis(200);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    near.set_nodelay(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(STEP).await;
+            for _ in 0..3 {
+                near.write_all(b"x").unwrap();
+                while far.read(&mut [0]).is_err() {
+                    tokio::task::yield_now().await;
+                }
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    });
+}
+
 /// The proxy.
 pub(crate) struct Site {
     pub(crate) shared: Arc<Shared>,
@@ -65,13 +93,14 @@ impl Site {
 
     /// Without policies.
     pub(crate) fn unready(config: &str) -> Self {
+        pace();
         let text = format!(
             "policies: {{directory: /nowhere, namespace: b, labels: {{app: back}}}}\naccess_log: all\n{config}"
         );
         let config = Arc::new(Config::from_text(&text).unwrap());
         let mut registry = prometheus_client::registry::Registry::default();
         let metrics = Metrics::new(&mut registry, &config.local);
-        let http = Pools::new(HttpMetrics::new(&mut registry, &config.local));
+        let http = Pools::new(HttpMetrics::new(&mut registry, &metrics.census));
         let clock = Arc::new(Hands(AtomicU64::new(1_000_000)));
         let (sender, receiver) = watch::channel(None);
         let (shelf, keys) = Shelf::new("cluster.local".parse().unwrap());

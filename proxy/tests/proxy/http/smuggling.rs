@@ -3,7 +3,7 @@
 use super::site::{ALLOW_ALL, Echo, Site};
 
 /// What is refused is refused at once; this only ends a test that would never end.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Each is followed by what an attacker would like to be a second request.
 const AMBIGUOUS: &[&str] = &[

@@ -242,11 +242,13 @@ async fn a_request_that_waits_for_its_answer_is_refused() {
     client.until("100 Continue\r\n\r\n").await;
     client.send("some of it").await;
     site.enforce(DENY_POST);
-    let answer = client.rest().await;
+    let (head, _) = client.answer().await;
     assert!(
-        answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close"),
-        "{answer}"
+        head.starts_with("HTTP/1.1 403 ") && head.contains("connection: close"),
+        "{head}"
     );
+    client.send([b'x'; 90]).await;
+    assert_eq!(client.rest().await, "");
     assert_eq!(site.refused("policy_withdrawn"), 1);
 }
 
@@ -430,55 +432,88 @@ spec: {rules: [{from: [{source: {requestPrincipals: [i/alice]}}]}]}
         format!("GET {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n\r\n")
     }
 
-    /// One more request under way. What is under way is looked at all together: when this one has ended, so has that look.
-    async fn canary(site: &Site, talker: &Talker, path: &str, token: &str) -> Client {
+    /// A request under way, whose answer has begun.
+    async fn begun(site: &Site, talker: &Talker, path: &str, token: &str) -> Client {
         let mut client = site.connect(&talker.upstream());
         client.send(get(path, token)).await;
         client.until("first\r\n").await;
         client
     }
 
+    /// Alice, who hears a long answer.
+    struct Alice {
+        talker: Talker,
+        issuer: Issuer,
+        site: Site,
+        now: u64,
+        client: Client,
+    }
+
+    impl Alice {
+        /// With a token for so many seconds.
+        async fn hears(seconds: u64) -> Self {
+            let (talker, issuer) = (Talker::start().await, Issuer::new());
+            let site = Site::new("", &(issuer.authentication() + ONLY_ALICE));
+            let now = site.clock.0.load(Ordering::SeqCst);
+            let client = begun(&site, &talker, "/long", &issuer.token(now + seconds)).await;
+            Self {
+                talker,
+                issuer,
+                site,
+                now,
+                client,
+            }
+        }
+
+        /// One more request under way. What is under way is looked at all together: when this one has ended, so has that
+        /// look.
+        async fn canary(&self, path: &str, seconds: u64) -> Client {
+            let token = self.issuer.token(self.now + seconds);
+            begun(&self.site, &self.talker, path, &token).await
+        }
+
+        fn pass_to(&self, second: u64) {
+            self.site.clock.0.store(self.now + second, Ordering::SeqCst);
+        }
+
+        async fn hears_more(&mut self, word: &'static str) {
+            self.talker.say("/long", word).await;
+            self.client.until(&format!("{word}\r\n")).await;
+        }
+
+        /// The answer breaks off, one of so many for this reason.
+        async fn ends_cut_off(mut self, reason: &str, times: u64) {
+            assert_eq!(self.client.rest().await, "");
+            self.client.task.await.unwrap();
+            assert_eq!(self.site.refused(reason), times, "{}", self.site.metrics());
+        }
+    }
+
     #[tokio::test]
     async fn a_long_answer_ends_with_its_token_and_the_leeway() {
-        let (talker, issuer) = (Talker::start().await, Issuer::new());
-        let site = Site::new("", &(issuer.authentication() + ONLY_ALICE));
-        let now = site.clock.0.load(Ordering::SeqCst);
-        let mut client = site.connect(&talker.upstream());
-        client.send(get("/long", &issuer.token(now + 100))).await;
-        client.until("first\r\n").await;
-        let mut sooner = canary(&site, &talker, "/sooner", &issuer.token(now + 10)).await;
+        let mut alice = Alice::hears(100).await;
+        let mut sooner = alice.canary("/sooner", 10).await;
         // Its leeway is a minute.
-        site.clock.0.store(now + 150, Ordering::SeqCst);
+        alice.pass_to(150);
         assert_eq!(sooner.rest().await, "");
-        talker.say("/long", "second").await;
-        client.until("second\r\n").await;
-        site.clock.0.store(now + 162, Ordering::SeqCst);
-        assert_eq!(client.rest().await, "");
-        client.task.await.unwrap();
-        assert_eq!(site.refused("token_withdrawn"), 2, "{}", site.metrics());
+        alice.hears_more("second").await;
+        alice.pass_to(162);
+        alice.ends_cut_off("token_withdrawn", 2).await;
     }
 
     #[tokio::test]
     async fn it_ends_when_its_issuer_is_no_longer_believed_and_not_when_others_are_added() {
-        let (talker, issuer, other) = (Talker::start().await, Issuer::new(), Issuer::new());
-        let policies = issuer.authentication() + ONLY_ALICE;
-        let site = Site::new("", &policies);
-        let now = site.clock.0.load(Ordering::SeqCst);
-        let mut client = site.connect(&talker.upstream());
-        client.send(get("/long", &issuer.token(now + 100))).await;
-        client.until("first\r\n").await;
+        let (mut alice, other) = (Alice::hears(100).await, Issuer::new());
+        let policies = alice.issuer.authentication() + ONLY_ALICE;
         let further = other.authentication().replace("issuer: i", "issuer: j");
-        site.enforce(&format!(
+        alice.site.enforce(&format!(
             "{policies}---\n{}",
             further.replace("name: tokens", "name: more")
         ));
-        talker.say("/long", "second").await;
-        client.until("second\r\n").await;
+        alice.hears_more("second").await;
         // The same issuer with another key.
-        site.enforce(&(other.authentication() + ONLY_ALICE));
-        assert_eq!(client.rest().await, "");
-        client.task.await.unwrap();
-        assert_eq!(site.refused("token_withdrawn"), 1, "{}", site.metrics());
+        alice.site.enforce(&(other.authentication() + ONLY_ALICE));
+        alice.ends_cut_off("token_withdrawn", 1).await;
     }
 
     /// A rule for the issuer whose keys have not come.
@@ -498,58 +533,40 @@ spec: {action: DENY, rules: [{to: [{operation: {paths: [/PATH]}}]}]}
 
     #[tokio::test]
     async fn while_keys_of_a_new_rule_are_on_their_way_it_goes_on_for_half_a_minute_and_no_longer() {
-        let (talker, issuer) = (Talker::start().await, Issuer::new());
-        let site = Site::new("", &(issuer.authentication() + ONLY_ALICE));
-        let now = site.clock.0.load(Ordering::SeqCst);
-        let mut client = site.connect(&talker.upstream());
-        client.send(get("/long", &issuer.token(now + 1000))).await;
-        client.until("first\r\n").await;
+        let mut alice = Alice::hears(1000).await;
         let changes = [(0, "", "second"), (20, STRICT, "third"), (29, "", "fourth")];
         let mut canaries = Vec::new();
         for (.., word) in &changes {
-            canaries.push(canary(&site, &talker, &format!("/{word}"), &issuer.token(now + 1000)).await);
+            canaries.push(alice.canary(&format!("/{word}"), 1000).await);
         }
         for ((passed, more, word), mut canary) in changes.into_iter().zip(canaries) {
-            site.clock.0.store(now + passed, Ordering::SeqCst);
+            alice.pass_to(passed);
             // Another change of the rules begins no other half minute.
             let deny = DENY_PATH.replace("PATH", word);
-            site.enforce(&format!("{NO_KEYS}{ONLY_ALICE}{deny}---{more}"));
+            alice
+                .site
+                .enforce(&format!("{NO_KEYS}{ONLY_ALICE}{deny}---{more}"));
             assert_eq!(canary.rest().await, "");
-            talker.say("/long", word).await;
-            client.until(&format!("{word}\r\n")).await;
+            alice.hears_more(word).await;
         }
-        site.clock.0.store(now + 30, Ordering::SeqCst);
-        assert_eq!(client.rest().await, "");
-        client.task.await.unwrap();
-        assert_eq!(site.refused("token_withdrawn"), 1, "{}", site.metrics());
+        alice.pass_to(30);
+        alice.ends_cut_off("token_withdrawn", 1).await;
     }
 
     #[tokio::test]
     async fn a_rule_without_keys_keeps_nothing_that_one_with_keys_refuses() {
-        let (talker, issuer, other) = (Talker::start().await, Issuer::new(), Issuer::new());
-        let site = Site::new("", &(issuer.authentication() + ONLY_ALICE));
-        let now = site.clock.0.load(Ordering::SeqCst);
-        let mut client = site.connect(&talker.upstream());
-        client.send(get("/long", &issuer.token(now + 1000))).await;
-        client.until("first\r\n").await;
+        let (alice, other) = (Alice::hears(1000).await, Issuer::new());
         // The key that signed it is gone.
-        site.enforce(&format!("{}---{NO_KEYS}{ONLY_ALICE}", other.authentication()));
-        assert_eq!(client.rest().await, "");
-        client.task.await.unwrap();
-        assert_eq!(site.refused("token_withdrawn"), 1, "{}", site.metrics());
+        alice
+            .site
+            .enforce(&format!("{}---{NO_KEYS}{ONLY_ALICE}", other.authentication()));
+        alice.ends_cut_off("token_withdrawn", 1).await;
     }
 
     #[tokio::test]
     async fn without_any_rule_for_tokens_nobody_is_alice() {
-        let (talker, issuer) = (Talker::start().await, Issuer::new());
-        let site = Site::new("", &(issuer.authentication() + ONLY_ALICE));
-        let now = site.clock.0.load(Ordering::SeqCst);
-        let mut client = site.connect(&talker.upstream());
-        client.send(get("/long", &issuer.token(now + 100))).await;
-        client.until("first\r\n").await;
-        site.enforce(ONLY_ALICE.trim_start_matches("---\n"));
-        assert_eq!(client.rest().await, "");
-        client.task.await.unwrap();
-        assert_eq!(site.refused("policy_withdrawn"), 1, "{}", site.metrics());
+        let alice = Alice::hears(100).await;
+        alice.site.enforce(ONLY_ALICE.trim_start_matches("---\n"));
+        alice.ends_cut_off("policy_withdrawn", 1).await;
     }
 }
