@@ -6,7 +6,10 @@ mod node;
 mod wire;
 
 pub use lines::Lines;
-pub use node::{FederatedDomain, Federation, Workload, Workloads};
+pub use node::{
+    FederatedDomain, Federation, NodeKeySet, NodePolicies, NodePolicy, PolicyStream, SourceHealth, Workload,
+    Workloads,
+};
 pub use wire::{
     AgentStatus, Authorities, Authority, AuthorityKey, Bundle, CaStatus, Failure, Issuing, Readiness, Svid,
     TokenVerdict,
@@ -207,6 +210,14 @@ impl Admin {
     /// An [`AdminError`].
     pub async fn workloads(&self) -> Result<Workloads, AdminError> {
         self.get("/v1/workloads", "signet-agent").await
+    }
+
+    /// What an agent knows of policies, and which proxy has which.
+    ///
+    /// # Errors
+    /// An [`AdminError`].
+    pub async fn policies(&self) -> Result<NodePolicies, AdminError> {
+        self.get("/v1/policies", "signet-agent").await
     }
 
     /// The foreign trust domains that are accepted beside our own.

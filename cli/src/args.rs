@@ -21,9 +21,10 @@ pub use bundle::{BundleCommand, BundleExportArgs, BundleSourceArgs};
 pub use dev::{DevArgs, DevCommand, DevFilesArgs};
 pub use jwt::{JwtCommand, JwtFetchArgs, JwtInspectArgs, JwtValidateArgs};
 pub use policy::{
-    AnalyzeArgs, MeshArgs, PolicyCheckArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs, QuestionArgs,
+    AnalyzeArgs, HttpArgs, MeshArgs, PolicyCheckArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs,
+    QuestionArgs,
 };
-pub use proxy::{PodArgs, ProxyArgs, ProxyCommand, RelayArgs, StrictReadyArgs, TlsCheckArgs, WhyArgs};
+pub use proxy::{EndsArgs, PodArgs, ProxyArgs, ProxyCommand, RelayArgs, StrictReadyArgs, WhyArgs};
 pub use svid::{RequestArgs, RotateArgs, ShowArgs, SvidCommand, VerifyArgs, WatchArgs};
 pub use token::{TokenCheckArgs, TokenCommand};
 pub use workload::{FederationCommand, WorkloadCommand};
@@ -118,7 +119,7 @@ signet analyze --kubeconfig ~/.kube/config --suppress SGN0013"
 shop/orders-0 --to-address 10.1.2.3:8443 --kubeconfig ~/.kube/config\n  kubectl -n web exec deploy/frontend -c signet-proxy -- signet \
 tls-check /run/signet/admin/admin.sock orders.shop.svc:8443"
     )]
-    TlsCheck(TlsCheckArgs),
+    TlsCheck(EndsArgs),
     /// Walk the whole way of a request between two workloads, and say where it ends
     ///
     /// Source, destination, mode, certificates, request, token, policies, upstream: the calling proxy makes a

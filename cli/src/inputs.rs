@@ -94,6 +94,19 @@ fn domain_of(roots: &[Certificate]) -> Option<TrustDomain> {
         .then_some(first)
 }
 
+/// A file that holds no secret, or standard input for `-`.
+///
+/// # Errors
+/// [`Fault::Unanswered`] when it cannot be read or is larger than `most` bytes.
+pub fn data(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    if path != Path::new(STDIN) {
+        return read_bounded(path, most).map_err(Fault::unanswered);
+    }
+    let mut bytes = Zeroizing::default();
+    read_stdin(&mut bytes, most)?;
+    Ok(bytes)
+}
+
 /// A token, which is a `what`, from a file, or from standard input for `-`, without blanks around it.
 ///
 /// # Errors
@@ -137,16 +150,21 @@ fn secret(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
         return read_bounded(path, most).map_err(Fault::unanswered);
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    read_stdin(&mut bytes, most)?;
+    Ok(bytes)
+}
+
+fn read_stdin(bytes: &mut Vec<u8>, most: usize) -> Result<(), Fault> {
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     std::io::stdin()
         .lock()
         .take(limit)
-        .read_to_end(&mut bytes)
+        .read_to_end(bytes)
         .map_err(|e| Fault::Unanswered(format!("read standard input: {e}")))?;
     if bytes.len() > most {
         return Err(Fault::Unanswered(format!(
             "standard input holds more than {most} bytes"
         )));
     }
-    Ok(bytes)
+    Ok(())
 }

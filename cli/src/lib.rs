@@ -94,6 +94,7 @@ pub async fn run(cli: Cli, shell: &mut Shell) -> Result<Answer, Fault> {
         Command::Jwt(JwtCommand::Inspect(args)) => jwt::inspect::run(&args, shell),
         Command::Jwt(JwtCommand::Validate(args)) => jwt::validate::run(&args, shell).await,
         Command::Workload(WorkloadCommand::List(args)) => workload::list(&args, shell).await,
+        Command::Workload(WorkloadCommand::Policies(args)) => workload::policies::run(&args, shell).await,
         Command::Bundle(BundleCommand::Show(args)) => bundle::show(args, shell).await,
         Command::Bundle(BundleCommand::Export(args)) => bundle::export(args, shell).await,
         Command::Federation(FederationCommand::List(args)) => federation::list(&args, shell).await,

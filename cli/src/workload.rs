@@ -1,4 +1,5 @@
-//! `signet workload list`: who is on this node, what they hold, and when it renews.
+//! `signet workload list`: who is on this node, what they hold, and when it renews; and
+//! [`policies`]: what their proxies are sent.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,8 @@ use crate::args::AdminArgs;
 use crate::fault::{Answer, Fault};
 use crate::print::{Cell, Page, Tone, View};
 use crate::times::{relative, span};
+
+pub mod policies;
 
 /// Stands where there is nothing to say.
 const NONE: &str = "–";

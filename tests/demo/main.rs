@@ -148,16 +148,25 @@ async fn story() {
     say(9, "authorization: who may do what");
     mesh.authorization().await;
     say(10, "tokens: for whom a request is made");
-    mesh.tokens().await;
-    say(11, "policies deleted: access returns");
-    mesh.deleted().await;
+    let token = mesh.tokens().await;
     say(
-        12,
+        11,
         "SVIDs live one minute here (24 hours by default), so that renewals happen under all of it, in front of you",
     );
-    let through_proxies = mesh.load(REQUESTS_PER_SECOND);
+    println!("      in force  STRICT, deny-all, backend-allow-frontend, login, demand-a-token");
+    println!(
+        "      tried     a steady stream of requests of the frontend with a good token, through both proxies"
+    );
+    let through_proxies = mesh.load(REQUESTS_PER_SECOND, token);
     let mut watched = [frontend, backend, shop, orders].map(Watched::new);
-    renewals(&mut watched, &agent, &load, began).await;
+    renewals(&mut watched, &agent, [&load, &through_proxies], began).await;
+    mesh.still_enforced().await;
+    say(
+        12,
+        "policies deleted under the same requests: access returns, and none of them fails",
+    );
+    mesh.deleted().await;
+    through_proxies.more(u64::from(REQUESTS_PER_SECOND)).await;
     load.more(u64::from(REQUESTS_PER_SECOND)).await;
     let proxied = through_proxies.stop().await;
     assert_eq!(proxied.failures, 0, "requests failed: {:?}", proxied.words);
@@ -263,15 +272,17 @@ async fn token(agent: &Agent, copies: &Copies) {
 }
 
 /// Waits for the renewals, and ends at the first request that fails.
-async fn renewals(watched: &mut [Watched], agent: &Agent, load: &Load, began: Instant) {
+async fn renewals(watched: &mut [Watched], agent: &Agent, loads: [&Load; 2], began: Instant) {
     let deadline = Instant::now() + PATIENCE;
     while watched.iter().any(|one| one.renewals() < RENEWALS) {
         assert!(
             Instant::now() < deadline,
             "no {RENEWALS} renewals of each workload within {PATIENCE:?}"
         );
-        let traffic = load.report();
-        assert_eq!(traffic.failures, 0, "requests failed: {:?}", traffic.words);
+        let [traffic, proxied] = loads.map(Load::report);
+        for report in [&traffic, &proxied] {
+            assert_eq!(report.failures, 0, "requests failed: {:?}", report.words);
+        }
         for one in watched.iter_mut() {
             one.look(agent, began, &traffic).await;
         }

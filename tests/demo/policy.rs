@@ -16,7 +16,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use signet_tests::agent::Agent;
-use signet_tests::load::Load;
+use signet_tests::load::{Load, What};
 use signet_tests::proxy::{Proxy, ProxySetup};
 use signet_tests::wait::{SOON, until_some};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +29,8 @@ const NAMESPACE: &str = "orders";
 /// The identity of the workload that is called.
 const CALLED: &str = "spiffe://cluster.local/ns/orders/sa/api";
 const PLAIN: &str = "GET /api/v1/items";
+/// What the steady stream of requests asks for; no other request does.
+const LOADED: &str = "/api/v1/stream";
 const ISSUER: &str = "https://login.example.com";
 
 /// The programs that the agent tells apart.
@@ -130,8 +132,8 @@ impl Shop {
             .await;
     }
 
-    /// For whom a request is made.
-    pub(crate) async fn tokens(&self) {
+    /// For whom a request is made. The good token, for more requests.
+    pub(crate) async fn tokens(&self) -> String {
         let (ours, theirs) = (Issuer::new("k1"), Issuer::new("k1"));
         let rules = json!({"jwtRules": [{"issuer": ISSUER, "jwks": ours.keys()}]});
         self.write("RequestAuthentication", "login", &rules.to_string())
@@ -162,11 +164,19 @@ impl Shop {
             200,
         )
         .await;
+        right
     }
 
-    /// Everything is deleted; access returns.
+    /// After all renewals the same are refused, by the same policies.
+    pub(crate) async fn still_enforced(&self) {
+        self.ask(("frontend, no token", &self.frontend), PLAIN, None, 403)
+            .await;
+        self.ask(("intruder", &self.intruder), PLAIN, None, 403).await;
+    }
+
+    /// Everything is deleted, in an order in which the frontend may do at any time what it does; access returns.
     pub(crate) async fn deleted(&self) {
-        for name in ["demand-a-token", "login", "backend-allow-frontend", "deny-all"] {
+        for name in ["demand-a-token", "login", "deny-all", "backend-allow-frontend"] {
             self.withdraw(name).await;
         }
         self.ask(("intruder", &self.intruder), "POST /admin", None, 200)
@@ -174,8 +184,12 @@ impl Shop {
     }
 
     /// Requests from the frontend, each on a connection of its own.
-    pub(crate) fn load(&self, per_second: u32) -> Load {
-        Load::start(&self.frontend.outbound(0), per_second)
+    pub(crate) fn load(&self, per_second: u32, token: String) -> Load {
+        let what = What {
+            path: LOADED.to_owned(),
+            token: Some(token),
+        };
+        Load::asking(&self.frontend.outbound(0), per_second, what)
     }
 
     async fn mode(&self, mode: &str) {
@@ -210,9 +224,10 @@ impl Shop {
         let came = answer.map_or_else(|e| format!("no answer: {e}"), |(status, _)| status.to_string());
         println!("      tried     a client without a proxy, in plaintext: {PLAIN} → {came}");
         assert_eq!(came == "200", passes, "a plaintext client: {came}");
-        if !passes {
-            self.why(seen, |record| record["reason"] != "ok").await;
-        }
+        self.why(seen, |record| {
+            record["security"] != "mutual_tls" && (record["reason"] == "ok") == passes
+        })
+        .await;
     }
 
     /// `what` is a method and a path.
@@ -222,9 +237,11 @@ impl Shop {
         let (status, body) = answer.unwrap_or_else(|e| panic!("{who}: {what}: {e}"));
         println!("      tried     {who}: {what} → {status} {}", body.trim());
         assert_eq!(status, expected, "{who}: {what}: {body}");
-        if expected != 200 {
-            self.why(seen, |record| record["status"] == expected).await;
-        }
+        let (method, path) = what.split_once(' ').unwrap_or_default();
+        self.why(seen, |record| {
+            record["status"] == expected && record["method"] == method && record["path"] == path
+        })
+        .await;
     }
 
     /// The first record after those that were `seen` which fits says why.
@@ -241,12 +258,17 @@ impl Shop {
     }
 }
 
-/// What an access record says of its outcome.
+/// What an access record says of its outcome, and who decided it.
 fn why(record: &Value) -> String {
     let reason = text(&record["reason"]);
-    match record["detail"].as_str() {
-        Some(detail) => format!("{reason}: {detail}"),
-        None => reason.to_owned(),
+    match (record["detail"].as_str(), record["policy"].as_str()) {
+        (Some(detail), _) => format!("{reason}: {detail}"),
+        (None, Some(policy)) if reason == "ok" => format!("{reason}: allowed by {policy}"),
+        (None, Some(policy)) => format!("{reason}: {policy}"),
+        (None, None) if reason == "ok" => {
+            format!("{reason}: no ALLOW policy is in force, and no DENY matches")
+        }
+        (None, None) => reason.to_owned(),
     }
 }
 

@@ -89,3 +89,86 @@ pub struct FederatedDomain {
     /// Why the last poll gave nothing.
     pub error: Option<String>,
 }
+
+/// `GET /v1/policies` of an agent: what it knows of policies, and which proxy has which version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodePolicies {
+    /// `kubernetes` or `directory`.
+    pub source: String,
+    /// The namespace whose policies reach every namespace.
+    pub root_namespace: String,
+    /// Whether everything is known that there is. Before, nothing is sent.
+    pub synced: bool,
+    /// How each source is, by what it is of.
+    #[serde(default)]
+    pub sources: BTreeMap<String, SourceHealth>,
+    /// The policies of the node's workloads.
+    pub policies: Vec<NodePolicy>,
+    /// Services that say what is spoken on ports.
+    pub services: Option<u64>,
+    /// The key sets of token issuers, where the agent fetches them.
+    #[serde(default)]
+    pub key_sets: Option<Vec<NodeKeySet>>,
+    /// The proxies that are connected.
+    pub proxies: Vec<PolicyStream>,
+}
+
+/// How one source is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SourceHealth {
+    /// `unknown`, `listed` or `absent`.
+    pub state: String,
+    /// The version that is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The last failure, unless it went well since: a word and a sentence.
+    pub failure: Option<(String, String)>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodePolicy {
+    /// Its kind, namespace and name.
+    pub policy: String,
+    /// Its kind, where it can be read.
+    pub kind: Option<String>,
+    /// Its namespace, where it can be read.
+    pub namespace: Option<String>,
+    /// Where it came from.
+    pub origin: String,
+    /// `sound`, or what is in force in its place.
+    pub state: String,
+    /// What is wrong with it, as sentences.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+/// The key set of an issuer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeKeySet {
+    /// Where it is fetched.
+    pub address: String,
+    /// How many usable keys the last good one has; nothing before the first.
+    pub keys: Option<u64>,
+    /// Why the last attempt gave nothing.
+    pub failure: Option<String>,
+}
+
+/// A proxy that asks for policies.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyStream {
+    /// What it was attested as.
+    pub workload: Option<String>,
+    /// What it calls itself; not proven.
+    pub node: String,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// Its user.
+    pub uid: u32,
+    /// The version that was sent last.
+    pub version: Option<String>,
+    /// The version that it put in force last.
+    pub acked: Option<String>,
+    /// Why it refused one.
+    pub last_nack: Option<String>,
+}

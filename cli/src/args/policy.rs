@@ -10,7 +10,7 @@ use signet_certs::TrustDomain;
 use signet_policy::Normalization;
 use signet_policy::scope::ProviderKind;
 
-use crate::policy::question::{Caller, Target, claims, header, labels};
+use crate::policy::question::{Caller, Target, claims, header, labels, workload};
 
 /// Verbs of `signet policy`.
 #[derive(Debug, Subcommand)]
@@ -41,10 +41,12 @@ policies/ --from none --to shop/cart:9000 --labels app=cart --tcp"
     ///
     /// Asks both sets the same questions: those you give, and made-up ones with every name, path, method,
     /// port, host, address and claim that stands in a rule of either. Workloads are those in the files and
-    /// one for every selector.
+    /// one for every selector. Requests may be those that a proxy recorded: its access records, as it logs them.
     #[command(
         after_help = "Examples:\n  signet policy diff policies/ policies.new/\n  signet policy diff old.yaml \
-new.yaml --requests requests.jsonl -o json\n\nA line of a requests file:\n  {\"from\": \"web/frontend\", \
+new.yaml --requests requests.jsonl -o json\n  kubectl -n shop logs deploy/cart -c signet-proxy | signet policy diff \
+policies/ policies.new/ --requests - --only-requests --recorded-by shop/cart --labels app=cart\n\n\
+A line of a requests file, or an access record of a proxy (lines of its log that are none are skipped):\n  {\"from\": \"web/frontend\", \
 \"to\": \"shop/cart:8080\", \"labels\": {\"app\": \"cart\"}, \"method\": \"GET\", \"path\": \"/api\"}"
     )]
     Diff(PolicyDiffArgs),
@@ -153,24 +155,33 @@ pub struct QuestionArgs {
     /// The port carries no HTTP: there is a connection and no request
     #[arg(long, conflicts_with_all = ["method", "path", "host", "header", "jwt_file", "claims"])]
     pub tcp: bool,
+    /// The request
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// Claims of the request's token, which is then taken for well signed
+    #[arg(long, value_name = "JSON", value_parser = claims, conflicts_with = "jwt_file")]
+    pub claims: Option<Map<String, Value>>,
+}
+
+/// A request as it is sent.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct HttpArgs {
     /// Method of the request
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub method: String,
     /// Path of the request, as sent
     #[arg(long, value_name = "PATH", default_value = "/")]
     pub path: String,
-    /// Host of the request, with its port if the client sends one [default: WORKLOAD.NAMESPACE]
+    /// Host of the request, with its port if the client sends one [default: the destination's name]
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
     /// A header of the request; may be given several times
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     pub header: Vec<(String, String)>,
     /// File with the request's token; "-" is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "claims")]
+    #[arg(long, value_name = "FILE")]
     pub jwt_file: Option<PathBuf>,
-    /// Claims of the request's token, which is then taken for well signed
-    #[arg(long, value_name = "JSON", value_parser = claims)]
-    pub claims: Option<Map<String, Value>>,
 }
 
 /// `signet policy diff`.
@@ -182,9 +193,16 @@ pub struct PolicyDiffArgs {
     /// Policies as they are to be: a file, a directory, or "-"
     #[arg(value_name = "NEW")]
     pub new: PathBuf,
-    /// Requests to ask both about, one JSON object per line
-    #[arg(long, value_name = "FILE")]
+    /// Requests to ask both about, one JSON object per line: as in the example, or a log of the proxy that was
+    /// called; "-" is standard input
+    #[arg(long, value_name = "FILE|-")]
     pub requests: Option<PathBuf>,
+    /// The workload whose proxy wrote the access records [default: the one in the files that runs as who answered]
+    #[arg(long, value_name = "NAMESPACE/WORKLOAD", value_parser = workload, requires = "requests")]
+    pub recorded_by: Option<Target>,
+    /// Labels of that workload's pods [default: those of the workload of that name in the files]
+    #[arg(long, value_name = "NAME=VALUE,…", value_parser = labels, requires = "recorded_by")]
+    pub labels: Option<BTreeMap<String, String>>,
     /// Ask the given requests only
     #[arg(long, requires = "requests")]
     pub only_requests: bool,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use signet_runtime::config::HumanDuration;
 
-use crate::policy::question::header;
+use super::HttpArgs;
 use crate::proxy::address::AdminAddress;
 use crate::proxy::place::Place;
 
@@ -75,16 +75,17 @@ pub struct PodArgs {
     pub kubectl: PathBuf,
 }
 
-/// `signet tls-check`.
+/// `signet tls-check`, and of `signet why` the two ends: between whom, and how their proxies are asked.
 #[derive(Args, Clone, Debug)]
-pub struct TlsCheckArgs {
+#[group(skip)]
+pub struct EndsArgs {
     /// The calling proxy: its admin socket, or NAMESPACE/POD
     #[arg(value_name = "FROM")]
     pub from: Place,
     /// The destination, as the calling proxy's configuration or its application names it
     #[arg(value_name = "HOST:PORT")]
     pub to: String,
-    /// The proxy at the destination, which then says what it demands and whom it refuses: its admin socket, or
+    /// The proxy at the destination, which then says what it demands and would answer: its admin socket, or
     /// NAMESPACE/POD
     #[arg(long, value_name = "PROXY")]
     pub to_proxy: Option<Place>,
@@ -100,38 +101,12 @@ pub struct TlsCheckArgs {
 /// `signet why`.
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
-    /// The calling proxy: its admin socket, or NAMESPACE/POD
-    #[arg(value_name = "FROM")]
-    pub from: Place,
-    /// The destination, as the calling proxy's configuration or its application names it
-    #[arg(value_name = "HOST:PORT")]
-    pub to: String,
-    /// The proxy at the destination, whose policies, tokens and application are asked: its admin socket, or
-    /// NAMESPACE/POD
-    #[arg(long, value_name = "PROXY")]
-    pub to_proxy: Option<Place>,
-    /// Address at which the destination's proxy is reached, where a Service stands in between [default: what was
-    /// dialled]
-    #[arg(long, value_name = "IP:PORT", requires = "to_proxy")]
-    pub to_address: Option<SocketAddr>,
-    /// Method of the request, on ports that speak HTTP
-    #[arg(long, value_name = "METHOD", default_value = "GET")]
-    pub method: String,
-    /// Path of the request, as sent
-    #[arg(long, value_name = "PATH", default_value = "/")]
-    pub path: String,
-    /// Host of the request [default: the destination]
-    #[arg(long, value_name = "HOST")]
-    pub host: Option<String>,
-    /// A header of the request; may be given several times
-    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
-    pub header: Vec<(String, String)>,
-    /// File with the request's token; "-" is standard input. It goes to the destination's admin socket alone
-    #[arg(long, value_name = "FILE")]
-    pub jwt_file: Option<PathBuf>,
-    /// Pods
+    /// The ends
     #[command(flatten)]
-    pub pods: PodArgs,
+    pub ends: EndsArgs,
+    /// The request, on ports that speak HTTP; its token goes to the destination's admin socket alone
+    #[command(flatten)]
+    pub request: HttpArgs,
 }
 
 /// A running proxy.

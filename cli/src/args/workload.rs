@@ -16,6 +16,16 @@ pub enum WorkloadCommand {
 /run/signet/admin/admin.sock"
     )]
     List(AdminArgs),
+    /// Say whether every proxy of a node has every policy in force as it stands (exit 0), or what is in the way (1)
+    ///
+    /// Asks the node's agent: which version it sent to the proxy of each workload and which it put in force, which
+    /// policies cannot be read and what is in force in their place, how their source is, and which key sets of token
+    /// issuers are missing.
+    #[command(
+        after_help = "Example:\n  kubectl exec -n signet-node ds/signet-agent -- signet workload policies --admin \
+/run/signet/admin/admin.sock"
+    )]
+    Policies(AdminArgs),
 }
 
 /// Verbs of `signet federation`.

@@ -6,7 +6,10 @@ use serde_json::json;
 use signet_certs::jwt::Unverified;
 
 use super::{DAY, HOUR, at, failure, hold, id};
-use crate::admin::{FederatedDomain, Federation, Workload, Workloads};
+use crate::admin::{
+    FederatedDomain, Federation, NodeKeySet, NodePolicies, NodePolicy, PolicyStream, SourceHealth, Workload,
+    Workloads,
+};
 use crate::inputs::NamedBy;
 use crate::jwt::fetch::Fetched;
 use crate::jwt::inspect::Inspected;
@@ -102,6 +105,109 @@ fn workload_list() {
             workloads: Vec::new(),
         },
     );
+}
+
+fn proxy(workload: &str, version: Option<&str>, acked: Option<&str>) -> PolicyStream {
+    PolicyStream {
+        workload: Some(workload.into()),
+        node: "signet-proxy".into(),
+        pid: Some(4711),
+        uid: 1337,
+        version: version.map(Into::into),
+        acked: acked.map(Into::into),
+        last_nack: None,
+    }
+}
+
+fn sound(policy: &str) -> NodePolicy {
+    NodePolicy {
+        policy: policy.into(),
+        kind: Some("AuthorizationPolicy".into()),
+        namespace: Some("shop".into()),
+        origin: "kubernetes".into(),
+        state: "sound".into(),
+        faults: Vec::new(),
+    }
+}
+
+fn listed() -> SourceHealth {
+    SourceHealth {
+        state: "listed".into(),
+        version: Some("v1".into()),
+        failure: None,
+    }
+}
+
+#[test]
+fn workload_policies() {
+    let (old, new) = ("4f1d0c2b9a7788", "90e2b7715c3d11");
+    let well = NodePolicies {
+        source: "kubernetes".into(),
+        root_namespace: "istio-system".into(),
+        synced: true,
+        sources: [("AuthorizationPolicy".into(), listed())].into(),
+        policies: vec![sound("AuthorizationPolicy shop/deny-all")],
+        services: Some(4),
+        key_sets: Some(Vec::new()),
+        proxies: vec![proxy("pod shop/cart-0 (90827332)", Some(new), Some(new))],
+    };
+    assert!(well.all_well());
+    hold("workload-policies", &well);
+
+    let mut refusing = proxy("pod shop/bank-0 (11aa22bb)", Some(new), Some(old));
+    refusing.last_nack = Some(format!("{new}: the snapshot is of trust domain other.example"));
+    let failing = SourceHealth {
+        failure: Some(("forbidden".into(), "list: cannot list resource".into())),
+        ..listed()
+    };
+    let absent = SourceHealth {
+        state: "absent".into(),
+        version: None,
+        failure: None,
+    };
+    let faulty = |policy: &str, state: &str, fault: &str| NodePolicy {
+        state: state.into(),
+        faults: vec![fault.into()],
+        ..sound(policy)
+    };
+    let ill = NodePolicies {
+        sources: [
+            ("AuthorizationPolicy".into(), failing),
+            ("RequestAuthentication".into(), absent),
+        ]
+        .into(),
+        policies: vec![
+            sound("AuthorizationPolicy shop/deny-all"),
+            faulty(
+                "AuthorizationPolicy shop/bad",
+                "denies_all",
+                "spec.acton: no such field; did you mean action?",
+            ),
+            faulty(
+                "PeerAuthentication shop/old",
+                "last_good",
+                "spec.mtls.mode: STRICTER is no mode",
+            ),
+        ],
+        key_sets: Some(vec![NodeKeySet {
+            address: "https://id.example/keys".into(),
+            keys: None,
+            failure: Some("connection refused".into()),
+        }]),
+        proxies: vec![refusing, proxy("pod shop/late-0 (33cc44dd)", Some(new), None)],
+        ..well.clone()
+    };
+    assert!(!ill.all_well());
+    hold("workload-policies-faulty", &ill);
+    let none = NodePolicies {
+        synced: false,
+        policies: Vec::new(),
+        services: None,
+        proxies: Vec::new(),
+        ..well
+    };
+    assert!(!none.all_well());
+    hold("workload-policies-none", &none);
 }
 
 #[test]

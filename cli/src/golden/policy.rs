@@ -15,6 +15,8 @@ use crate::policy::mesh::mesh;
 use crate::policy::question::Token;
 
 const SHOP: &str = include_str!("policy/shop.yaml");
+const TOKENS: &str = include_str!("policy/tokens.yaml");
+const HALF: &str = include_str!("policy/half.yaml");
 const MISTAKES: &str = include_str!("policy/mistakes.yaml");
 const FAULTS: &str = include_str!("policy/faults.yaml");
 
@@ -52,7 +54,11 @@ fn explained(line: &str, text: &str) -> Explained {
 }
 
 fn evidence<R>(documents: &Documents, look: impl FnOnce(Evidence<'_>) -> R) -> R {
-    let args = explain_args("--from none --to a/b").mesh;
+    evidence_in("cluster.local", documents, look)
+}
+
+fn evidence_in<R>(domain: &str, documents: &Documents, look: impl FnOnce(Evidence<'_>) -> R) -> R {
+    let args = explain_args(&format!("--from none --to a/b --trust-domain {domain}")).mesh;
     let (mesh, set, inventory) = (mesh(&args), set(documents), Inventory::of(documents));
     look(Evidence {
         documents,
@@ -80,6 +86,11 @@ fn analyze() {
     hold(
         "analyze",
         &evidence(&mistaken, |evidence| Analyzed::of(&evidence, &[])),
+    );
+    let half = documents(HALF);
+    hold(
+        "analyze-half-migrated",
+        &evidence_in("mesh.example", &half, |evidence| Analyzed::of(&evidence, &[])),
     );
     let sound = documents(SHOP);
     hold(
@@ -199,6 +210,23 @@ fn policy_diff() {
     )
     .unwrap();
     assert!(cut.asked <= 3 && !cut.complete, "{}", cut.asked);
+}
+
+#[test]
+fn policy_diff_replays_what_a_proxy_recorded() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(log.path(), include_str!("policy/access.log")).unwrap();
+    let args = diff_args(&format!("--requests {} --only-requests", log.path().display()));
+    let new = SHOP.replace("methods: [GET]", "methods: [POST]");
+    let with_tokens = |text: &str| format!("{text}---\n{TOKENS}");
+    let (old, new) = (with_tokens(SHOP), with_tokens(&new));
+    let new = new.replace(
+        "requestPrincipals: [\"https://id.example/ann\"]",
+        "requestPrincipals: [\"*/bob\"]",
+    );
+    let compared = compare(&args, (&documents(&old), &documents(&new)), at(0).0).unwrap();
+    assert!(compared.changed);
+    hold("policy-diff-recorded", &compared);
 }
 
 /// What is found by a change of each kind: the literal stands in one of the two sets only.

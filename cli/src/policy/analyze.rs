@@ -9,6 +9,7 @@
 //! | `identity` | rules on identity where there may be none |
 //! | `peers`, `tokens` | PeerAuthentication, RequestAuthentication |
 //! | `around` | workloads, services, namespaces |
+//! | `enrolment` | workloads without a proxy |
 
 use serde::Serialize;
 use signet_certs::{TrustDomain, UnixTime};
@@ -16,7 +17,7 @@ use signet_policy::model::{AuthorizationPolicy, Object, ObjectKey};
 use signet_policy::{Mesh, PolicySet};
 
 use super::check::ShownFault;
-use super::documents::{Documents, Place, Wanted, set};
+use super::documents::{Documents, Place, Wanted, missing, set};
 use super::inventory::Inventory;
 use super::mesh::mesh;
 use crate::Shell;
@@ -25,6 +26,7 @@ use crate::fault::{Answer, Fault};
 use crate::print::{Cell, Page, Tone, View};
 
 mod around;
+mod enrolment;
 pub mod finding;
 mod identity;
 mod peers;
@@ -132,6 +134,7 @@ pub fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
     peers::look(&mut findings);
     tokens::look(&mut findings);
     around::look(&mut findings);
+    enrolment::look(&mut findings);
     let mut found = findings.found;
     found.sort_by(|a, b| {
         let order = |one: &Finding| (one.place.clone(), one.code, one.object.clone(), one.field.clone());
@@ -148,6 +151,9 @@ pub struct Analyzed {
     pub policies: usize,
     /// Workloads that were looked at.
     pub workloads: usize,
+    /// Kinds of policies that the cluster does not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_kinds: Vec<&'static str>,
     /// How many findings are errors.
     pub errors: usize,
     /// How many are warnings.
@@ -184,6 +190,7 @@ impl Analyzed {
         Self {
             policies: evidence.documents.policies(),
             workloads: evidence.inventory.real().count(),
+            missing_kinds: evidence.documents.missing_kinds.clone(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
             infos: count(Severity::Info),
@@ -213,6 +220,9 @@ impl View for Analyzed {
             ),
             tone,
         ));
+        if let Some(missing) = missing(&self.missing_kinds) {
+            page.line(Cell::new(missing, Tone::Warn));
+        }
         if *workloads == 0 {
             page.line("no workload was given, so what depends on pods and services was not looked at");
         }

@@ -9,7 +9,7 @@ use signet_policy::model::{Kind, ObjectKey};
 
 use super::analyze::finding::{Finding, Severity};
 use super::analyze::{Evidence, findings};
-use super::documents::{Documents, Found, Place, Problem, Wanted, key};
+use super::documents::{Documents, Found, Place, Problem, Wanted, key, missing};
 use super::inventory::Inventory;
 use super::mesh::mesh;
 use crate::Shell;
@@ -26,6 +26,9 @@ pub struct Checked {
     pub policies: usize,
     /// Documents that are no policies, and were left alone.
     pub others: usize,
+    /// Kinds of policies that the cluster does not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_kinds: Vec<&'static str>,
     /// What cannot be enforced.
     pub faults: Vec<ShownFault>,
     /// What can be enforced and is often not meant.
@@ -63,6 +66,7 @@ impl Checked {
             sound: faults.is_empty(),
             policies,
             others: documents.readings.len() - policies,
+            missing_kinds: documents.missing_kinds.clone(),
             faults,
             warnings,
         }
@@ -175,6 +179,9 @@ impl View for Checked {
             ),
         };
         page.line(Cell::new(format!("{policies}: {verdict}"), tone));
+        if let Some(missing) = missing(&self.missing_kinds) {
+            page.line(Cell::new(missing, Tone::Warn));
+        }
         for fault in &self.faults {
             page.gap();
             page.line(Cell::new(fault.place().to_string(), Tone::Bad));

@@ -9,18 +9,23 @@ use signet_policy::PolicySet;
 
 use super::documents::{Documents, Wanted, set};
 use super::inventory::Inventory;
-use super::judge::{Judge, Outcome};
+use super::judge::{Judge, Outcome, carried};
 use super::literals::Maker;
 use super::mesh::{judge, mesh};
-use super::question::{Question, Token};
+use super::question::Question;
 use crate::Shell;
 use crate::args::PolicyDiffArgs;
 use crate::fault::{Answer, Fault};
 use crate::inputs::STDIN;
-use crate::print::{Cell, Page, Tone, View};
 
+mod given;
+mod page;
+mod recorded;
 mod requests;
 
+use given::Counted;
+use page::{answer, describe};
+use recorded::Recorders;
 use requests::{Asked, MAX_WORKLOADS};
 
 /// Requests that are shown of one caller at one workload.
@@ -35,6 +40,9 @@ pub struct Compared {
     pub asked: usize,
     /// Whether every question was put that there is; if not, `--most` or the bound on workloads cut some off.
     pub complete: bool,
+    /// What the lines of `--requests` were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<Counted>,
     /// Workloads that were asked.
     pub workloads: usize,
     /// Workloads among them that the same policies reach in both sets, so that there is nothing to ask.
@@ -98,6 +106,22 @@ impl Comparison<'_> {
             let after = self.judge.rule(&new, question).outcome;
             self.note((asked, question), &before, &after);
         }
+    }
+
+    /// A token where proxies look for one is not to be asked about as if it were none.
+    fn without_tokens(&self, asked: &Asked, questions: &[Question]) -> Result<(), Fault> {
+        let sets = [self.old, self.new].map(|set| set.in_force(&asked.workload, self.judge.mesh).tokens);
+        let heads = || questions.iter().filter_map(|question| question.http.as_ref());
+        let mut places = sets
+            .iter()
+            .flat_map(|tokens| heads().filter_map(|http| carried(tokens, http)));
+        places.next().map_or(Ok(()), |place| {
+            Err(Fault::Unanswered(format!(
+                "in a request to {}, {place} is where proxies look for a token; write its claims instead, as in \
+                 \"claims\": {{\"iss\": \"…\", \"sub\": \"…\"}}",
+                asked.name
+            )))
+        })
     }
 
     /// Asks what the policies of each workload speak of. Where these are the same in both sets, so are the answers.
@@ -171,112 +195,6 @@ fn caller(question: &Question, judge: &Judge<'_>) -> String {
     })
 }
 
-/// A question without values of headers. Claims are made up or given by the operator for this very purpose.
-fn describe(question: &Question) -> String {
-    let mut words = match &question.http {
-        None => vec!["a connection".to_owned()],
-        Some(http) => vec![
-            http.method.clone(),
-            http.path.clone(),
-            format!("of {}", http.host),
-        ],
-    };
-    words.push(format!("on port {}", question.port));
-    for (name, _) in question.http.iter().flat_map(|http| &http.headers) {
-        words.push(format!("with {name}"));
-    }
-    match &question.token {
-        Token::None => {}
-        Token::Jwt(_) => words.push("with a token".to_owned()),
-        Token::Claims(claims) => {
-            let claims = serde_json::Value::Object(claims.clone());
-            words.push(format!("with a token of {claims}"));
-        }
-    }
-    if question.addresses != super::question::Addresses::default() {
-        words.push(format!("from {}", question.addresses.source));
-    }
-    words.join(" ")
-}
-
-fn answer(outcome: &Outcome, http: bool) -> String {
-    let wire = outcome.on_the_wire(http);
-    match outcome {
-        Outcome::Allowed { by: Some(by), asks } => {
-            format!("allowed by {} {}{}", by.policy, by.path(), after(asks))
-        }
-        Outcome::Allowed { by: None, asks } => format!("allowed, by no policy{}", after(asks)),
-        Outcome::Refused(refusal) => format!("{wire}: {}", refusal.sentence),
-    }
-}
-
-fn after(asks: &[String]) -> String {
-    match asks {
-        [] => String::new(),
-        some => format!(", if {} agrees", some.join(" and ")),
-    }
-}
-
-impl View for Compared {
-    fn page(&self, page: &mut Page, _: UnixTime) {
-        let tone = match (self.gained.len(), self.changed) {
-            (_, false) => Tone::Good,
-            (0, true) => Tone::Warn,
-            _ => Tone::Bad,
-        };
-        let verdict = if self.changed {
-            "access changes"
-        } else {
-            "nobody gains or loses access"
-        };
-        page.line(Cell::new(verdict, tone));
-        let bound = if self.complete {
-            ""
-        } else {
-            "; there are more, see --most"
-        };
-        page.line(format!(
-            "{} workloads, {} of them with the same policies in both; asked both {} questions{bound}",
-            self.workloads, self.same_policies, self.asked
-        ));
-        for (word, count) in [("old", self.old_faulty), ("new", self.new_faulty)] {
-            if count > 0 {
-                let text = format!(
-                    "{count} documents of {word} cannot be read and count as the strictest they could be"
-                );
-                page.line(Cell::new(text, Tone::Warn));
-            }
-        }
-        for (heading, changes) in [
-            ("gains access", &self.gained),
-            ("loses access", &self.lost),
-            ("other providers are asked", &self.asks_others),
-        ] {
-            for change in changes {
-                page.gap();
-                page.heading(format!(
-                    "{heading}: {} to {} ({})",
-                    change.from,
-                    change.to,
-                    requests(change.requests)
-                ));
-                for example in &change.examples {
-                    page.line(format!("  {}", example.request));
-                    page.line(format!("    old: {}", example.old));
-                    page.line(format!("    new: {}", example.new));
-                }
-            }
-        }
-    }
-}
-
-fn requests(count: usize) -> String {
-    match count {
-        1 => "1 request".to_owned(),
-        many => format!("{many} requests"),
-    }
-}
-
 /// The answer to a comparison.
 ///
 /// # Errors
@@ -308,10 +226,18 @@ pub fn compare(
     };
     let mut names = BTreeSet::new();
     if let Some(file) = &args.requests {
-        for (asked, question) in requests::read(file, &inventory)? {
+        let recorders = Recorders {
+            inventory: &inventory,
+            given: args.recorded_by.as_ref(),
+            labels: args.labels.as_ref(),
+        };
+        let given = given::read(file, &inventory, &recorders)?;
+        for (asked, questions) in &given.questions {
             names.insert(asked.name.clone());
-            comparison.ask(&asked, &[question]);
+            comparison.without_tokens(asked, questions)?;
+            comparison.ask(asked, questions);
         }
+        comparison.compared.given = Some(given.counted);
     }
     if !args.only_requests {
         let sets = [&old_set, &new_set];
@@ -324,11 +250,15 @@ pub fn compare(
 }
 
 pub(crate) async fn run(args: &PolicyDiffArgs, shell: &mut Shell) -> Result<Answer, Fault> {
-    if [&args.old, &args.new]
-        .iter()
-        .all(|path| path.as_os_str() == STDIN)
-    {
-        return Err(Fault::unanswered("OLD and NEW cannot both be standard input"));
+    let inputs = [Some(&args.old), Some(&args.new), args.requests.as_ref()];
+    let of_stdin = inputs
+        .into_iter()
+        .flatten()
+        .filter(|path| path.as_os_str() == STDIN);
+    if of_stdin.count() > 1 {
+        return Err(Fault::unanswered(
+            "only one of OLD, NEW and --requests can be standard input",
+        ));
     }
     let old = read(&args.old, args).await?;
     let new = read(&args.new, args).await?;

@@ -1,7 +1,6 @@
 //! Where policies and the objects around them come from: files, directories, standard input, a cluster.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -13,7 +12,7 @@ use signet_runtime::files::read_bounded;
 use super::cluster;
 use super::tree::Tree;
 use crate::fault::Fault;
-use crate::inputs::STDIN;
+use crate::inputs::{self, STDIN};
 
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: usize = 16 << 20;
@@ -26,6 +25,17 @@ const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 /// What standard input is called in output.
 const STDIN_NAME: &str = "stdin";
 
+/// The sentence on kinds that a cluster does not have.
+#[must_use]
+pub fn missing(kinds: &[&str]) -> Option<String> {
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "the cluster does not have the kinds {}, so none of them was looked at",
+            kinds.join(", ")
+        )
+    })
+}
+
 /// Everything that was read.
 #[derive(Debug, Default)]
 pub struct Documents {
@@ -35,6 +45,8 @@ pub struct Documents {
     pub others: Vec<Other>,
     /// How many files there were; none for a cluster.
     pub files: usize,
+    /// Kinds of policies that the cluster does not have.
+    pub missing_kinds: Vec<&'static str>,
     places: BTreeMap<ObjectKey, Located>,
 }
 
@@ -91,9 +103,11 @@ impl Documents {
     pub async fn read(wanted: Wanted<'_>) -> Result<Self, Fault> {
         let mut documents = Self::default();
         if let Some(kubeconfig) = wanted.kubeconfig {
-            for object in cluster::objects(kubeconfig).await? {
+            let held = cluster::objects(kubeconfig).await?;
+            for object in held.objects {
                 documents.add_object(&object.origin, object.value);
             }
+            documents.missing_kinds = held.missing;
             return Ok(documents);
         }
         for path in wanted.paths {
@@ -102,18 +116,15 @@ impl Documents {
         Ok(documents)
     }
 
+    /// What is to be said of kinds that the cluster does not have.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        missing(&self.missing_kinds)
+    }
+
     fn add_path(&mut self, path: &Path, namespace: Option<&str>) -> Result<(), Fault> {
         if path == Path::new(STDIN) {
-            let mut bytes = Vec::new();
-            let limit = u64::try_from(MAX_FILE_BYTES)
-                .unwrap_or(u64::MAX)
-                .saturating_add(1);
-            let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
-            read.map_err(|e| Fault::Unanswered(format!("read standard input: {e}")))?;
-            if bytes.len() > MAX_FILE_BYTES {
-                let text = format!("standard input holds more than {MAX_FILE_BYTES} bytes");
-                return Err(Fault::Unanswered(text));
-            }
+            let bytes = inputs::data(path, MAX_FILE_BYTES)?;
             return self.add_bytes(STDIN_NAME, &bytes, namespace);
         }
         if !path.is_dir() {

@@ -7,7 +7,7 @@ use signet_policy::{InForce, PolicySet, Workload};
 
 use super::documents::{Documents, Wanted, set};
 use super::inventory::Inventory;
-use super::judge::{Judge, Ruled};
+use super::judge::{Judge, Ruled, carried};
 use super::mesh::{judge, mesh};
 use super::question::{Addresses, Http, Question, Token};
 use crate::Shell;
@@ -70,7 +70,7 @@ pub fn explain(
     now: signet_certs::UnixTime,
 ) -> Result<Explained, Fault> {
     let inventory = Inventory::of(documents);
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = documents.missing().into_iter().collect();
     let workload = workload(args, &inventory, &mut notes);
     let mesh = mesh(&args.mesh);
     let judge = judge(&args.mesh, &mesh, now);
@@ -78,6 +78,16 @@ pub fn explain(
     let in_force = set.in_force(&workload, &mesh);
     let port = port(args, &inventory)?;
     let question = question(args, token, port.unwrap_or(0));
+    let place = question
+        .http
+        .as_ref()
+        .and_then(|http| carried(&in_force.tokens, http));
+    if let Some(place) = place {
+        return Err(Fault::Unanswered(format!(
+            "{place} is where proxies of this workload look for a token; give the token by --jwt-file FILE (\"-\" is \
+             standard input), or its claims by --claims, and leave it out there"
+        )));
+    }
     if port.is_none() {
         ports_matter(&set, &workload, &judge, &in_force)?;
     }
@@ -96,7 +106,7 @@ pub fn explain(
 }
 
 fn token(args: &PolicyExplainArgs) -> Result<Token, Fault> {
-    Ok(match (&args.request.jwt_file, &args.request.claims) {
+    Ok(match (&args.request.http.jwt_file, &args.request.claims) {
         (Some(file), _) => Token::Jwt(inputs::token(file, "token")?),
         (None, Some(claims)) => Token::Claims(claims.clone()),
         (None, None) => Token::None,
@@ -195,10 +205,10 @@ fn question(args: &PolicyExplainArgs, token: Token, port: u16) -> Question {
     let request = &args.request;
     let host = || format!("{}.{}", args.to.name, args.to.namespace);
     let http = (!request.tcp).then(|| Http {
-        method: request.method.clone(),
-        path: request.path.clone(),
-        host: request.host.clone().unwrap_or_else(host),
-        headers: request.header.clone(),
+        method: request.http.method.clone(),
+        path: request.http.path.clone(),
+        host: request.http.host.clone().unwrap_or_else(host),
+        headers: request.http.header.clone(),
     });
     let usual = Addresses::default();
     let source = args.source_ip.unwrap_or(usual.source);

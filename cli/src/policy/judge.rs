@@ -9,9 +9,15 @@ use signet_policy::{Connection, Gate, InForce, Mesh, Normalization, Request, Req
 
 use super::question::Question;
 
+mod carried;
 #[cfg(test)]
 mod tests;
 mod token;
+
+pub use carried::carried;
+
+/// Why a tunnel through a proxy is refused, as proxies have it.
+const CONNECT: &str = "method_connect";
 
 /// What is common to all questions.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +86,8 @@ pub struct Decider {
 pub enum Step {
     /// Mutual TLS.
     MutualTls,
+    /// The method.
+    Method,
     /// The path.
     Path,
     /// The token.
@@ -103,7 +111,8 @@ impl Outcome {
             Self::Allowed { .. } => "the connection",
             Self::Refused(refusal) => match refusal.step {
                 Step::MutualTls => "connection reset",
-                Step::Path => "400",
+                Step::Method if refusal.reason == CONNECT => "405",
+                Step::Method | Step::Path => "400",
                 Step::Token => "401",
                 Step::Policy if http => "403",
                 Step::Policy => "connection reset",
@@ -144,6 +153,9 @@ impl Judge<'_> {
         let Some(http) = &question.http else {
             return outcome(rules, &connection, None);
         };
+        if let Some(refusal) = Refusal::of_method(&http.method) {
+            return Outcome::Refused(refusal);
+        }
         let path = match RequestPath::new(&http.path, self.normalization) {
             Ok(path) => path,
             Err(fault) => return Outcome::Refused(Refusal::of_path(fault)),
@@ -160,7 +172,7 @@ impl Judge<'_> {
         if let Gate::Shut(denial) = rules.program.gate(&connection, Some(&request)) {
             return Outcome::Refused(Refusal::of(&denial));
         }
-        match self.token(&rules.tokens, &question.token) {
+        match self.token(&rules.tokens, http, &question.token) {
             Ok((identity, words)) => {
                 *said = words;
                 request.identity = identity.as_ref();
@@ -184,7 +196,7 @@ impl Judge<'_> {
         };
         let path = RequestPath::new(&http.path, self.normalization).ok()?;
         let headers: Vec<(&str, &str)> = http.headers.iter().map(|(n, v)| (&**n, &**v)).collect();
-        let identity = self.token(&rules.tokens, &question.token).ok();
+        let identity = self.token(&rules.tokens, http, &question.token).ok();
         let identity = identity.and_then(|(identity, _)| identity);
         let request = Request {
             method: &http.method,
@@ -284,6 +296,23 @@ impl Refusal {
                 field,
             }),
         }
+    }
+
+    /// Methods that no proxy serves, whatever policies say.
+    fn of_method(method: &str) -> Option<Self> {
+        let (reason, sentence) = if method == "CONNECT" {
+            (CONNECT, "CONNECT asks for a tunnel, which is not served")
+        } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            ("method_malformed", "the method is not in capital letters")
+        } else {
+            return None;
+        };
+        Some(Self {
+            step: Step::Method,
+            reason,
+            sentence: sentence.to_owned(),
+            by: None,
+        })
     }
 
     fn of_path(fault: PathFault) -> Self {

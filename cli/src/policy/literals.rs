@@ -147,9 +147,14 @@ impl Maker {
             (Attribute::TrustDomain, text) => draft.domain = text,
             (Attribute::Sni, text) => draft.sni = text,
             (Attribute::Host, text) => draft.host = text,
-            (Attribute::Method, text) => draft.method = text,
+            // Of methods capital letters alone are served.
+            (Attribute::Method, text) => draft.method = text.map(|text| text.replace(FILLER, "X")),
             (Attribute::Path, text) => draft.path = text,
-            (Attribute::Header(name), Some(text)) => draft.headers.push((name.to_string(), text)),
+            // One value of each: repeated headers are compared joined, which is nobody's literal.
+            (Attribute::Header(name), Some(text)) => {
+                draft.headers.retain(|(own, _)| **own != **name);
+                draft.headers.push((name.to_string(), text));
+            }
             (Attribute::Audiences, Some(text)) => self.claim(draft, &["aud"], text.into()),
             (Attribute::Presenter, Some(text)) => self.claim(draft, &["azp"], text.into()),
             (Attribute::Claim(names), Some(text)) => {

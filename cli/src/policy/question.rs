@@ -125,6 +125,8 @@ pub enum Token {
     Jwt(Zeroizing<String>),
     /// The claims of a token that is taken for well signed.
     Claims(Map<String, Value>),
+    /// Of a token that a proxy took for good and recorded: issuer and subject, as in `requestPrincipals`.
+    Of(String),
 }
 
 impl fmt::Debug for Token {
@@ -133,6 +135,7 @@ impl fmt::Debug for Token {
             Self::None => "no token",
             Self::Jwt(_) => "a token",
             Self::Claims(_) => "claims",
+            Self::Of(_) => "a recorded token",
         })
     }
 }
@@ -173,6 +176,18 @@ pub struct Question {
     pub http: Option<Http>,
     /// The request's token.
     pub token: Token,
+}
+
+/// Reads a target without a port.
+///
+/// # Errors
+/// A sentence with the form.
+pub fn workload(text: &str) -> Result<Target, String> {
+    let target: Target = text.parse().map_err(|e: NoTarget| e.to_string())?;
+    match target.port {
+        None => Ok(target),
+        Some(_) => Err(format!("{text:?} names a port; write NAMESPACE/WORKLOAD")),
+    }
 }
 
 /// Reads `name=value,name=value`.

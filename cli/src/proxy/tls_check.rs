@@ -12,7 +12,7 @@ use super::link::{Kubectl, Link, LinkError};
 use super::place::Place;
 use super::ruling::{Ruling, Side, of};
 use crate::Shell;
-use crate::args::{PodArgs, TlsCheckArgs};
+use crate::args::{EndsArgs, PodArgs};
 use crate::fault::{Answer, Fault};
 use crate::print::{Cell, Page, Tone, View};
 use crate::times::relative;
@@ -237,7 +237,7 @@ pub(super) fn plain_request(host: &str) -> AskedRequest {
     }
 }
 
-pub(crate) async fn run(args: &TlsCheckArgs, shell: &mut Shell) -> Result<Answer, Fault> {
+pub(crate) async fn run(args: &EndsArgs, shell: &mut Shell) -> Result<Answer, Fault> {
     let kubectl = args.pods.kubectl();
     let other = Other {
         proxy: args.to_proxy.as_ref(),

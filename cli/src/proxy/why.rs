@@ -156,29 +156,30 @@ fn row(rung: &Rung) -> Vec<Cell> {
 }
 
 pub(crate) async fn run(args: &WhyArgs, shell: &mut Shell) -> Result<Answer, Fault> {
-    let token = match &args.jwt_file {
+    let WhyArgs { ends, request: http } = args;
+    let token = match &http.jwt_file {
         Some(file) => Some(inputs::token(file, "token")?),
         None => None,
     };
     let request = AskedRequest {
-        method: args.method.clone(),
-        path: args.path.clone(),
-        host: args.host.clone().unwrap_or_else(|| args.to.clone()),
-        headers: args.header.clone(),
+        method: http.method.clone(),
+        path: http.path.clone(),
+        host: http.host.clone().unwrap_or_else(|| ends.to.clone()),
+        headers: http.header.clone(),
         token,
     };
-    let kubectl = args.pods.kubectl();
+    let kubectl = ends.pods.kubectl();
     let names = Names {
-        from: args.from.to_string(),
-        to_proxy: args.to_proxy.as_ref().map(Place::to_string),
+        from: ends.from.to_string(),
+        to_proxy: ends.to_proxy.as_ref().map(Place::to_string),
         request: Requested::from(&request),
     };
     let other = Other {
-        proxy: args.to_proxy.as_ref(),
-        address: args.to_address,
+        proxy: ends.to_proxy.as_ref(),
+        address: ends.to_address,
         request,
     };
-    let (checked, decided) = ask((&args.from, &args.to), other, &kubectl).await?;
+    let (checked, decided) = ask((&ends.from, &ends.to), other, &kubectl).await?;
     let why = Why::of(names, &checked, decided.as_ref().map_err(String::as_str));
     shell.show(&why)?;
     match why.ladder.verdict {

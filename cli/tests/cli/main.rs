@@ -11,6 +11,8 @@ mod fake_ca;
 mod jwt;
 mod node;
 mod policy;
+mod policy_cluster;
+mod policy_page;
 mod proxy;
 mod request;
 mod support;

@@ -33,6 +33,37 @@ async fn the_workloads_of_a_node_are_listed_and_later_members_do_not_matter() {
 }
 
 #[tokio::test]
+async fn policies_are_in_force_everywhere_or_the_answer_is_no() {
+    let page = |acked: &str, state: &str| {
+        json!({"source": "kubernetes", "root_namespace": "istio-system", "synced": true, "services": 1, "later": 1,
+            "sources": {"PeerAuthentication": {"state": "listed", "version": "v1", "failure": null}},
+            "policies": [{"policy": "AuthorizationPolicy shop/a", "kind": "AuthorizationPolicy", "namespace": "shop",
+                "origin": "kubernetes", "state": state, "faults": []}],
+            "key_sets": null,
+            "proxies": [{"kind": "policies", "node": "", "uid": 0, "pid": 7, "workload": "own", "names": [],
+                "version": "v2", "acked": acked, "last_nack": null}]})
+        .to_string()
+    };
+    for (acked, state, code) in [("v2", "sound", 0), ("v1", "sound", 1), ("v2", "denies_all", 1)] {
+        let agent = Daemon::start([("GET /v1/policies", (200, page(acked, state)))].into());
+        let ran = signet(&["workload", "policies", "--admin", &agent.socket(), "-o", "json"]).await;
+        assert_eq!(
+            (ran.code, &ran.json()["proxies"][0]["acked"]),
+            (code, &json!(acked)),
+            "{ran:?}"
+        );
+    }
+    let refused =
+        json!({"reason": "not_served", "error": "the configuration has no policies; set policies.source"});
+    let agent = Daemon::start([("GET /v1/policies", (404, refused.to_string()))].into());
+    let ran = signet(&["workload", "policies", "--admin", &agent.socket()]).await;
+    assert!(
+        ran.code != 0 && ran.err.contains("set policies.source"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
 async fn federated_domains_are_listed() {
     let page = json!({"trust_domain": "cluster.local", "sequence": 3, "federated": [
         {"trust_domain": "partner.example", "sequence": 9, "roots": 1, "jwt_keys": 0, "refresh_hint_seconds": null},

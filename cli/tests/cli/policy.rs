@@ -1,23 +1,21 @@
-//! `policy` and `analyze`: files, directories, standard input, a cluster; exit codes; and every command of
-//! `docs/policy.md` with the output that stands there.
+//! `policy` and `analyze`: files, directories, standard input; exit codes.
 
 use std::path::Path;
 
 use serde_json::json;
-use signet_devcluster::{DevCluster, Options, PodSpec};
 
-use crate::support::{Ran, signet, signet_with, text};
+use crate::support::{signet, signet_with, text};
 
-const DENY_ALL: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: deny-all, \
+pub(crate) const DENY_ALL: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: deny-all, \
                         namespace: shop}\nspec: {}\n";
-const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, \
+pub(crate) const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, \
                       namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
-const ALLOW: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: allow, namespace: \
+pub(crate) const ALLOW: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: allow, namespace: \
                      shop}\nspec: {rules: [{from: [{source: {principals: [cluster.local/ns/web/sa/frontend]}}]}]}\n";
 const FAULTY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: bad, namespace: \
                       shop}\nspec: {acton: DENY}\n";
 
-fn put(directory: &Path, name: &str, contents: &str) -> String {
+pub(crate) fn put(directory: &Path, name: &str, contents: &str) -> String {
     let path = directory.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, contents).unwrap();
@@ -104,6 +102,60 @@ async fn explain_reads_a_token_and_never_prints_it_or_a_header() {
         }
         assert!(ran.out.contains("x-api-key") || format == "table", "{}", ran.out);
     }
+}
+
+#[tokio::test]
+async fn a_token_in_the_head_is_neither_ignored_nor_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: r, namespace: shop}\n\
+                  spec: {jwtRules: [{issuer: i, jwksUri: \"https://i.example\"}, {issuer: j, jwksUri: \
+                  \"https://j.example\", fromCookies: [session]}]}\n";
+    let policies = put(directory.path(), "p.yaml", tokens);
+    let explain = async |more: &[&str]| {
+        let known = [
+            "policy",
+            "explain",
+            "--policies",
+            &policies,
+            "--from",
+            "web/a",
+            "--to",
+            "shop/cart",
+        ];
+        signet(&[&known[..], more].concat()).await
+    };
+    for (more, place) in [
+        (
+            ["--header", "Authorization: Bearer TOPSECRET"],
+            "the header authorization",
+        ),
+        (
+            ["--header", "Cookie: a=b; session=TOPSECRET"],
+            "the cookie session",
+        ),
+        (
+            ["--path", "/x?access_token=TOPSECRET"],
+            "the query parameter access_token",
+        ),
+    ] {
+        let ran = explain(&more).await;
+        assert_eq!((ran.code, &*ran.out), (2, ""), "{}", ran.err);
+        assert!(
+            ran.err.contains(place) && ran.err.contains("--jwt-file"),
+            "{}",
+            ran.err
+        );
+        assert!(!ran.err.contains("TOPSECRET"), "{}", ran.err);
+    }
+    let other = explain(&["--header", "Authorization: Basic TOPSECRET"]).await;
+    assert_eq!(other.code, 0, "{}", other.err);
+
+    let line = "{\"from\": \"web/a\", \"to\": \"shop/cart\", \"headers\": {\"authorization\": \"Bearer TOPSECRET\"}}\n";
+    let none = put(directory.path(), "none.yaml", DENY_ALL);
+    let arguments = ["policy", "diff", &none, &policies, "--requests", "-"];
+    let diff = signet_with(&arguments, &[], line.as_bytes()).await;
+    assert!(diff.code == 2 && diff.err.contains("claims"), "{}", diff.err);
+    assert!(!diff.err.contains("TOPSECRET"), "{}", diff.err);
 }
 
 #[tokio::test]
@@ -220,140 +272,94 @@ async fn a_small_change_in_a_large_set_is_found_and_a_search_that_was_cut_off_is
     assert!(cut.code == 2 && cut.err.contains("raise --most"), "{}", cut.err);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_is_asked_through_a_kubeconfig() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+#[tokio::test]
+async fn diff_says_which_line_of_a_log_it_cannot_place_and_when_there_is_no_request_at_all() {
     let directory = tempfile::tempdir().unwrap();
-    let kubeconfig = text(&directory.path().join("kubeconfig"));
-    let cluster = DevCluster::start(Options::default()).unwrap();
-    cluster.write_kubeconfig(&kubeconfig).unwrap();
-    for namespace in ["shop", "web"] {
-        cluster.create_namespace(namespace).unwrap();
-    }
-    cluster.create_service_account("shop", "cart").unwrap();
-    cluster
-        .create_pod(PodSpec::new("shop", "cart-0").service_account("cart"))
-        .unwrap();
-    let check = async || signet(&["policy", "check", "--kubeconfig", &kubeconfig, "-o", "json"]).await;
-    assert_eq!(check().await.code, 2, "no policy is no answer");
-
-    for (plural, document) in [
-        ("authorizationpolicies", DENY_ALL),
-        ("authorizationpolicies", ALLOW),
-        ("peerauthentications", STRICT),
-    ] {
-        create(&kubeconfig, plural, document).await;
-    }
-    let ran = check().await;
-    assert_eq!((ran.code, &ran.json()["policies"]), (0, &json!(3)), "{}", ran.err);
-    let explain = async |from: &str| {
-        let arguments = [
-            "policy",
-            "explain",
-            "--kubeconfig",
-            &kubeconfig,
-            "--from",
-            from,
-            "--to",
-            "shop/cart:80",
-            "-o",
-            "json",
-        ];
-        signet(&arguments).await
+    let old = put(directory.path(), "old.yaml", DENY_ALL);
+    let new = put(directory.path(), "new.yaml", ALLOW);
+    let diff = async |log: &str, more: &[&str]| {
+        let arguments = ["policy", "diff", &old, &new, "--requests", "-", "--only-requests"];
+        signet_with(&[&arguments[..], more].concat(), &[], log.as_bytes()).await
     };
-    let allowed: Ran = explain("web/frontend").await;
-    assert_eq!(allowed.code, 0, "{}", allowed.err);
-    assert_eq!(
-        allowed.json()["decided_by"]["policy"],
-        "AuthorizationPolicy shop/allow"
-    );
-    assert_eq!(explain("none").await.json()["on_the_wire"], "connection reset");
-    let ran = signet(&["analyze", "--kubeconfig", &kubeconfig, "-o", "json"]).await;
-    let codes: Vec<_> = ran.json()["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["code"].clone())
-        .collect();
-    assert_eq!(
-        (ran.code, codes),
-        (1, vec![json!("SGN0031")]),
-        "the pod has no proxy"
-    );
-    cluster.shutdown().await;
-    assert_eq!(check().await.code, 2);
-}
+    let record = |own: &str, more: &str| {
+        format!(
+            "{{\"timestamp\":\"t\",\"level\":\"INFO\",\"target\":\"access\",\"direction\":\"inbound\",\"security\":\
+             \"mutual_tls\",\"source\":\"10.0.0.1:9\",\"destination\":\"10.0.0.2:8080\",\"port\":8080,\"peer\":\
+             \"spiffe://cluster.local/ns/web/sa/frontend\",{own}\"reason\":\"ok\"{more}}}\n"
+        )
+    };
+    let own = "\"own_id\":\"spiffe://cluster.local/ns/shop/sa/cart\",";
+    let get = ",\"method\":\"GET\",\"authority\":\"cart\",\"path\":\"/\"";
+    let cart = ["--recorded-by", "shop/cart", "--labels", "app=cart"];
 
-async fn create(kubeconfig: &str, plural: &str, document: &str) {
-    let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default())
-        .await
-        .unwrap();
-    let client = kube::Client::try_from(config).unwrap();
-    let object: serde_json::Value = serde_saphyr::from_str(document).unwrap();
-    let path = format!("/apis/security.istio.io/v1/namespaces/shop/{plural}");
-    let request = http::Request::post(path)
-        .header("content-type", "application/json")
-        .body(object.to_string().into_bytes())
-        .unwrap();
-    client.request::<serde_json::Value>(request).await.unwrap();
-}
-
-/// A block of a document that is a file, or a command with what it prints.
-enum Block {
-    File(String, String),
-    Command(Vec<String>, String),
-}
-
-/// In `docs/policy.md`, blocks `yaml NAME` are files, and blocks `console policy` commands on them.
-fn blocks(page: &str) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        let Some(kind) = line.strip_prefix("```").filter(|kind| !kind.is_empty()) else {
-            continue;
-        };
-        let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        let body = body.join("\n") + "\n";
-        if let Some(name) = kind.strip_prefix("yaml ") {
-            blocks.push(Block::File(name.to_owned(), body));
-        } else if kind == "console policy" {
-            let commands = body.split("$ signet ").skip(1);
-            blocks.extend(commands.map(|command| {
-                let command = command.replace("\\\n", " ");
-                let (words, output) = command.split_once('\n').unwrap();
-                let words = words.split_whitespace().map(str::to_owned).collect();
-                Block::Command(words, output.to_owned())
-            }));
-        }
+    let gained = diff(&record(own, get), &cart).await;
+    assert_eq!(gained.code, 1, "{} {}", gained.out, gained.err);
+    let unplaced = diff(&format!("\n{}", record(own, get)), &[]).await;
+    assert_eq!(unplaced.code, 2);
+    for part in [
+        "-:2: ",
+        "no workload in the files runs as shop/cart",
+        "--recorded-by",
+    ] {
+        assert!(unplaced.err.contains(part), "{part}: {}", unplaced.err);
     }
-    blocks
+    let nobodys = diff(&record("", get), &[]).await;
+    assert!(
+        nobodys.err.contains("does not say who answered"),
+        "{}",
+        nobodys.err
+    );
+    let unlabelled = diff(&record(own, get), &["--recorded-by", "shop/cart"]).await;
+    assert!(
+        unlabelled.code == 2 && unlabelled.err.contains("--labels"),
+        "{}",
+        unlabelled.err
+    );
+    let elsewhere = diff(
+        &record(own, get),
+        &["--recorded-by", "web/cart", "--labels", "a=b"],
+    )
+    .await;
+    assert!(elsewhere.err.contains("names one in web"), "{}", elsewhere.err);
+
+    // What says too little is no request, and a file without any is no answer.
+    let cut = get.replace("\"/\"", &format!("\"/{}\"", "x".repeat(255)));
+    let refused = record(own, get).replace("\"reason\":\"ok\"", "\"reason\":\"token_invalid\"");
+    let outbound = record(own, get).replace("inbound", "outbound");
+    let log = format!("started\n{}{refused}{outbound}", record(own, &cut));
+    let none = diff(&log, &cart).await;
+    assert_eq!(none.code, 2, "{}", none.out);
+    let words = "4 lines skipped: 1 no requests, 1 of the caller's side, 2 that say too little";
+    assert!(none.err.contains(words), "{}", none.err);
+
+    // A line that an operator wrote and mistyped is not skipped.
+    let typo = diff("{\"form\": \"web/a\", \"to\": \"shop/cart\"}\n", &[]).await;
+    assert!(typo.code == 2 && typo.err.contains("form"), "{}", typo.err);
 }
 
 #[tokio::test]
-async fn every_command_of_the_page_on_policy_prints_what_stands_there() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md");
-    let directory = tempfile::tempdir().unwrap();
-    let mut ran = 0;
-    for block in blocks(&std::fs::read_to_string(page).unwrap()) {
-        match block {
-            Block::File(name, contents) => {
-                put(directory.path(), &name, &contents);
-            }
-            Block::Command(words, wanted) => {
-                let done = tokio::process::Command::new(env!("CARGO_BIN_EXE_signet"))
-                    .current_dir(directory.path())
-                    .args(&words)
-                    .output()
-                    .await
-                    .unwrap();
-                let out = String::from_utf8(done.stdout).unwrap();
-                let err = String::from_utf8(done.stderr).unwrap();
-                assert_eq!(out.trim_end(), wanted.trim_end(), "{words:?} {err}");
-                assert!(matches!(done.status.code(), Some(0 | 1)), "{words:?} {err}");
-                ran += 1;
-            }
-        }
-    }
-    assert!(ran >= 5, "the commands were found: {ran}");
+async fn explain_says_of_a_header_of_several_lines_that_all_of_it_is_compared() {
+    let policies = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n\
+                    spec: {rules: [{when: [{key: 'request.headers[x-team]', values: [blue]}]}]}\n";
+    let explain = async |headers: &[&str]| {
+        let question = [
+            "policy",
+            "explain",
+            "--policies",
+            "-",
+            "--from",
+            "web/a",
+            "--to",
+            "shop/cart:80",
+        ];
+        let headers = headers.iter().flat_map(|header| ["--header", *header]);
+        let arguments: Vec<&str> = question.into_iter().chain(headers).collect();
+        signet_with(&arguments, &[], policies.as_bytes()).await
+    };
+    assert_eq!(explain(&["x-team: blue"]).await.code, 0);
+    let twice = explain(&["x-team: blue", "x-team: red"]).await;
+    assert_eq!(twice.code, 1, "{}", twice.err);
+    assert!(twice.out.contains("stands 2 times"), "{}", twice.out);
+    let other = explain(&["x-team: red"]).await;
+    assert!(other.code == 1 && !other.out.contains("times"), "{}", other.out);
 }

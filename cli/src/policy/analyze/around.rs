@@ -43,7 +43,6 @@ pub(super) fn look(findings: &mut Findings<'_>) {
     }
     accounts(findings);
     waypoints(findings);
-    enrolment(findings);
 }
 
 fn selects_nothing(findings: &mut Findings<'_>, object: &Object) {
@@ -158,7 +157,7 @@ fn balancer(findings: &mut Findings<'_>, at: (&ObjectKey, &str), subjects: &[Sub
     }
 }
 
-fn name(one: &Plain) -> String {
+pub(super) fn name(one: &Plain) -> String {
     match &*one.namespace {
         "" => format!("{} {}", one.kind, one.name),
         namespace => format!("{} {namespace}/{}", one.kind, one.name),
@@ -260,53 +259,4 @@ fn labelled(inventory: &Inventory) -> impl Iterator<Item = &Plain> {
     let workloads = inventory.real().map(|one| &one.meta);
     let services = inventory.services.iter().map(|one| &one.meta);
     inventory.namespaces.iter().chain(services).chain(workloads)
-}
-
-/// Workloads that policies reach and no proxy guards.
-fn enrolment(findings: &mut Findings<'_>) {
-    let evidence = findings.evidence;
-    for workload in evidence.inventory.real() {
-        if workload.has_proxy() || by_istio(evidence.inventory, workload) {
-            continue;
-        }
-        let policy = workload.as_policy();
-        let Some(object) = evidence
-            .set
-            .objects()
-            .find(|object| reaches(evidence, object, &policy))
-        else {
-            continue;
-        };
-        let at = (
-            name(&workload.meta),
-            "spec.containers".to_owned(),
-            Some(workload.meta.place.clone()),
-        );
-        let problem = format!(
-            "{} is meant for it, and no proxy runs in the pod to enforce it",
-            object.key()
-        );
-        findings.put(
-            Code::NotEnrolled,
-            at,
-            (
-                problem,
-                "run signet-proxy beside the workload, as deploy shows; nothing is injected by itself",
-            ),
-        );
-    }
-}
-
-/// Whether Istio puts a proxy of its own in front of it.
-fn by_istio(inventory: &Inventory, workload: &Workload) -> bool {
-    let enrols = |labels: &BTreeMap<String, String>| {
-        let is = |name: &str, value: &str| labels.get(name).map(String::as_str) == Some(value);
-        is("istio-injection", "enabled")
-            || is("sidecar.istio.io/inject", "true")
-            || is("istio.io/dataplane-mode", "ambient")
-            || labels.contains_key("istio.io/rev")
-    };
-    let mut namespaces = inventory.namespaces.iter();
-    enrols(&workload.meta.labels)
-        || namespaces.any(|one| one.name == workload.meta.namespace && enrols(&one.labels))
 }

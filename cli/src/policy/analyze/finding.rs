@@ -119,6 +119,12 @@ codes! {
     NotEnrolled = "0031", Warning, false;
     /// principal of a foreign trust domain
     ForeignDomain = "0032", Info, true;
+    /// cluster.local where it does not mean our trust domain
+    LiteralDomain = "0033", Error, true;
+    /// key set without a usable key
+    NoUsableKey = "0034", Error, true;
+    /// HTTP fields in ambient mode without a waypoint
+    HttpInAmbient = "0035", Warning, false;
 }
 
 impl Serialize for Code {

@@ -10,6 +10,7 @@ use signet_policy::model::{
 use super::super::inventory::Protocol;
 use super::super::judge::{Judge, Outcome};
 use super::super::literals::Maker;
+use super::super::question::{Question, Token};
 use super::finding::Code;
 use super::subject::Subject;
 use super::{Evidence, Findings};
@@ -204,7 +205,7 @@ fn under_deny(
     };
     for subject in subjects {
         let mut by = BTreeSet::new();
-        let questions = maker.of_rule(rule);
+        let questions = with_tokens(&maker, maker.of_rule(rule));
         let all = questions
             .iter()
             .all(|question| match judge.rule(&subject.in_force, question).outcome {
@@ -224,6 +225,24 @@ fn under_deny(
             return;
         }
     }
+}
+
+/// The questions, and those without a token also with a good one: a DENY of whoever has none leaves these.
+fn with_tokens(maker: &Maker, mut questions: Vec<Question>) -> Vec<Question> {
+    let bare = questions
+        .iter()
+        .filter(|one| one.http.is_some() && matches!(one.token, Token::None));
+    let tokens = maker.tokens();
+    let with: Vec<Question> = bare
+        .flat_map(|question| {
+            tokens.iter().map(|claims| Question {
+                token: Token::Claims(claims.clone()),
+                ..question.clone()
+            })
+        })
+        .collect();
+    questions.extend(with);
+    questions
 }
 
 /// Namespaces in which whatever no policy speaks of passes.

@@ -8,16 +8,23 @@ use super::super::inventory::Inventory;
 use super::finding::Code;
 use super::{Analyzed, Evidence};
 
+mod single;
+
 fn codes(text: &str) -> Vec<Code> {
+    codes_in("cluster.local", text)
+}
+
+/// What is found in a mesh of this trust domain.
+fn codes_in(domain: &str, text: &str) -> Vec<Code> {
     let mut documents = Documents::default();
     documents.add_text("test.yaml", text, Some("shop"));
-    let own = "cluster.local".parse().unwrap();
+    let own = domain.parse().unwrap();
     let mesh = Mesh {
         domains: LocalDomains::new(own, []),
         root_namespace: "istio-system".to_owned(),
         providers: [("asked".to_owned(), signet_policy::scope::ProviderKind::Grpc)].into(),
     };
-    let own = "cluster.local".parse().unwrap();
+    let own = domain.parse().unwrap();
     let (set, inventory) = (set(&documents), Inventory::of(&documents));
     let evidence = Evidence {
         documents: &documents,
@@ -116,7 +123,11 @@ fn cases(code: Code) -> (String, String) {
             policy(&to("DENY", "paths: [\"/admin*\"], ports: [\"8080\"]")),
         ),
         Code::PlaintextPasses | Code::PlaintextRefused | Code::NoIdentity => identity(code),
-        Code::SharedAccount | Code::DefaultAccount | Code::WaypointLabel | Code::NotEnrolled => around(code),
+        Code::SharedAccount
+        | Code::DefaultAccount
+        | Code::WaypointLabel
+        | Code::NotEnrolled
+        | Code::HttpInAmbient => around(code),
         Code::HostWithoutPort => (
             policy(&to("ALLOW", "hosts: [a.example]")),
             policy(&to("ALLOW", "hosts: [a.example, \"a.example:*\"]")),
@@ -145,7 +156,11 @@ fn cases(code: Code) -> (String, String) {
             strict() + &policy(&from("namespaces: [shops]")) + &namespace("labels: {}"),
             strict() + &policy(&from("namespaces: [shop]")) + &namespace("labels: {}"),
         ),
-        Code::TokenNotDemanded | Code::PrivateKey | Code::KeysInClear | Code::AnyAudience => of_tokens(code),
+        Code::TokenNotDemanded
+        | Code::PrivateKey
+        | Code::NoUsableKey
+        | Code::KeysInClear
+        | Code::AnyAudience => of_tokens(code),
         Code::ServicePort => {
             let around = cart(HTTP) + &service("ports: [{port: 80, targetPort: 8080}]");
             (
@@ -180,6 +195,8 @@ fn cases(code: Code) -> (String, String) {
             policy(&to("ALLOW", "paths: [\"/api/*\"]")),
         ),
         Code::ForeignDomain => principals("far.example/ns/a/sa/b", "cluster.local/ns/a/sa/b"),
+        // In the mesh of another name.
+        Code::LiteralDomain => principals("cluster.local/ns/a/*", "cluster.local/ns/a/sa/*"),
     }
 }
 
@@ -216,6 +233,12 @@ fn around(code: Code) -> (String, String) {
             empty.clone() + &namespace("labels: {istio.io/waypoint: way}"),
             empty + &namespace("labels: {istio.io/use-waypoint: way}"),
         ),
+        Code::HttpInAmbient => {
+            let enrolled = policy(&to("ALLOW", "methods: [GET]"))
+                + &namespace("labels: {istio.io/dataplane-mode: ambient}")
+                + &cart(HTTP);
+            (enrolled.replace("signet-proxy", "helper"), enrolled)
+        }
         _ => (
             empty.clone() + &cart(HTTP).replace("signet-proxy", "helper"),
             empty + &cart(HTTP),
@@ -242,6 +265,7 @@ fn of_tokens(code: Code) -> (String, String) {
             )),
             inline(PUBLIC),
         ),
+        Code::NoUsableKey => (inline("{\"kty\":\"oct\",\"k\":\"c2VjcmV0\""), inline(PUBLIC)),
         Code::KeysInClear => (rule(&good.replace("https", "http")), rule(good)),
         _ => (rule(&good.replace("audiences: [shop], ", "")), rule(good)),
     }
@@ -252,6 +276,11 @@ fn every_mistake_is_found_and_gone_when_it_is_mended() {
     for code in Code::ALL {
         let (wrong, right) = cases(*code);
         let name = code.as_str();
+        let domain = match code {
+            Code::LiteralDomain => "mesh.example",
+            _ => "cluster.local",
+        };
+        let codes = |text: &str| codes_in(domain, text);
         assert!(
             codes(&wrong).contains(code),
             "{name} is not found in\n{wrong}: {:?}",
@@ -269,36 +298,4 @@ fn every_mistake_is_found_and_gone_when_it_is_mended() {
             "{name} is mended without faults:\n{right}"
         );
     }
-}
-
-#[test]
-fn keys_are_not_looked_for_on_this_machine() {
-    for address in [
-        "https://localhost/k",
-        "https://127.0.0.1:8443/k",
-        "https://[::1]/k",
-        "https://169.254.169.254/k",
-    ] {
-        let rule = format!("{{issuer: a, audiences: [b], jwksUri: \"{address}\"}}");
-        assert!(codes(&tokens(&rule)).contains(&Code::KeysInClear), "{address}");
-    }
-}
-
-#[test]
-fn a_deny_of_whoever_has_no_identity_closes_the_gap() {
-    let deny = "{action: DENY, rules: [{from: [{source: {namespaces: [dev]}}]}]}";
-    let nobody = "{action: DENY, rules: [{from: [{source: {notPrincipals: [\"*\"]}}]}]}";
-    let closed = policy(deny) + &policy(nobody).replace("name: p", "name: q");
-    assert!(!codes(&closed).contains(&Code::PlaintextPasses));
-}
-
-#[test]
-fn what_is_right_has_no_findings() {
-    let all = policy("{}")
-        + &strict()
-        + &policy(&from("principals: [cluster.local/ns/shop/sa/cart]")).replace("name: p", "name: q")
-        + &namespace("labels: {}")
-        + &cart(HTTP)
-        + &service("ports: [{port: 80, targetPort: 8080, name: http}]");
-    assert_eq!(codes(&all), []);
 }

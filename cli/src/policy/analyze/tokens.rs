@@ -109,7 +109,7 @@ fn not_demanded(
 fn keys(findings: &mut Findings<'_>, (key, at): (&ObjectKey, usize), rule: &JwtRule) {
     let field = |name: &str| format!("spec.jwtRules[{at}].{name}");
     match &rule.keys {
-        KeySource::Inline(text) => private(findings, (key, &field("jwks")), text),
+        KeySource::Inline(text) => inline(findings, (key, &field("jwks")), text),
         KeySource::Uri(uri) => address(findings, (key, &field("jwksUri")), uri),
         KeySource::Discovery => {
             if let Some(issuer) = &rule.issuer {
@@ -127,12 +127,20 @@ fn keys(findings: &mut Findings<'_>, (key, at): (&ObjectKey, usize), rule: &JwtR
     }
 }
 
-fn private(findings: &mut Findings<'_>, at: (&ObjectKey, &str), text: &str) {
-    let keys = KeySet::parse(text.as_bytes());
-    let numbers: Vec<String> = match &keys {
-        Ok(keys) => keys.with_private_half().iter().map(usize::to_string).collect(),
-        Err(_) => Vec::new(),
+fn inline(findings: &mut Findings<'_>, at: (&ObjectKey, &str), text: &str) {
+    let keys = match KeySet::parse(text.as_bytes()) {
+        Ok(keys) => keys,
+        Err(wrong) => {
+            findings.add(
+                Code::NoUsableKey,
+                at,
+                format!("every token of the issuer is refused: {wrong}"),
+                "list the issuer's public keys as its jwks_uri has them; keys for HMAC (kty oct) are never taken",
+            );
+            return;
+        }
     };
+    let numbers: Vec<String> = keys.with_private_half().iter().map(usize::to_string).collect();
     if !numbers.is_empty() {
         findings.add(
             Code::PrivateKey,

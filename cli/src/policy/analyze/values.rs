@@ -9,6 +9,8 @@ use super::finding::Code;
 
 /// In the first segment of a principal this means our own trust domain.
 const POINTER: &str = "cluster.local";
+/// Segments of a principal in which it does.
+const POINTING: usize = 5;
 
 pub(super) fn look(findings: &mut Findings<'_>) {
     for (key, policy) in findings.evidence.policies() {
@@ -27,6 +29,11 @@ fn look_at(findings: &mut Findings<'_>, (key, action): (&ObjectKey, &Action), (t
         (Attribute::Principal, Values::Patterns(values)) => {
             for (at, value) in values.iter().enumerate() {
                 principal(findings, (key, &value_at(at)), value);
+            }
+        }
+        (Attribute::TrustDomain, Values::Patterns(values)) => {
+            for (at, value) in values.iter().enumerate() {
+                trust_domain(findings, (key, &value_at(at)), value);
             }
         }
         (Attribute::Host, Values::Patterns(values)) => {
@@ -65,15 +72,26 @@ fn principal(findings: &mut Findings<'_>, at: (&ObjectKey, &str), value: &Patter
         );
         return;
     }
-    let Pattern::Exact(exact) = value else {
-        return;
-    };
-    let segments: Vec<&str> = exact.split('/').collect();
+    let segments: Vec<&str> = text.split('/').collect();
     let domain = segments.first().copied().unwrap_or_default();
+    let literal = segments.len() != POINTING && is_literal(findings, domain);
     let ours = domain == POINTER || findings.evidence.mesh.domains.contains(domain);
-    match segments.as_slice() {
-        [_, "ns", _, "sa", _, ..] if ours => {}
-        [_, "ns", _, "sa", _, ..] => findings.add(
+    match (value, segments.as_slice()) {
+        (Pattern::Prefix(_), [_, _, ..]) if literal => findings.add(
+            Code::LiteralDomain,
+            at,
+            format!(
+                "{text:?} matches nobody: cluster.local means our trust domain in values of the form \
+                 cluster.local/ns/…/sa/… only, and ours is {}",
+                findings.evidence.own
+            ),
+            &with_own_domain(findings, segments.get(1..).unwrap_or_default()),
+        ),
+        // An end that is left open, or a beginning: whose it is cannot be told.
+        (Pattern::Suffix(_) | Pattern::Present, _) | (Pattern::Prefix(_), [] | [_]) => {}
+        (Pattern::Prefix(_), _) if ours => {}
+        (Pattern::Exact(_), [_, "ns", _, "sa", _, ..]) if ours => {}
+        (Pattern::Prefix(_), _) | (Pattern::Exact(_), [_, "ns", _, "sa", _, ..]) => findings.add(
             Code::ForeignDomain,
             at,
             format!("{text:?} is of trust domain {domain:?}, which is not ours"),
@@ -87,6 +105,36 @@ fn principal(findings: &mut Findings<'_>, at: (&ObjectKey, &str), value: &Patter
             format!("{text:?} matches nobody: identities have the form TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT"),
             "write it out, or use serviceAccounts: [NAMESPACE/ACCOUNT]",
         ),
+    }
+}
+
+/// Whether it says `cluster.local`, and neither our trust domain nor an alias is called so.
+fn is_literal(findings: &Findings<'_>, domain: &str) -> bool {
+    domain == POINTER && !findings.evidence.mesh.domains.contains(POINTER)
+}
+
+/// What to write in place of a pattern of `cluster.local`.
+fn with_own_domain(findings: &Findings<'_>, rest: &[&str]) -> String {
+    let own = findings.evidence.own;
+    match rest {
+        ["ns", namespace, "*"] => format!(
+            "write namespaces: [{namespace}], or {:?}",
+            format!("{own}/ns/{namespace}/*")
+        ),
+        rest => format!("write {:?}", format!("{own}/{}", rest.join("/"))),
+    }
+}
+
+fn trust_domain(findings: &mut Findings<'_>, at: (&ObjectKey, &str), value: &Pattern) {
+    let text = value.to_string();
+    if is_literal(findings, &text) {
+        let own = findings.evidence.own;
+        findings.add(
+            Code::LiteralDomain,
+            at,
+            format!("{text:?} is nobody's: trust domains are compared as they are called, and ours is {own}"),
+            &format!("write {:?}", own.to_string()),
+        );
     }
 }
 

@@ -1,24 +1,17 @@
-//! The questions of a comparison: those in a file, and those made up of the literals of both sets.
+//! The questions of a comparison that are made up of the literals of both sets.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use signet_policy::model::{Attachment, Object};
 use signet_policy::scope::Role;
 use signet_policy::{Mesh, PolicySet, Workload};
-use signet_runtime::files::read_bounded;
 
 use super::super::inventory::{Inventory, carries};
 use super::super::literals::{Maker, PORT};
-use super::super::question::{Addresses, Caller, Http, Question, Target, Token};
-use crate::fault::Fault;
+use super::super::question::{Addresses, Caller, Http, Question, Token};
 
-/// Largest file of requests, in bytes.
-const MAX_BYTES: usize = 64 << 20;
 /// Most workloads that are asked about.
 pub(super) const MAX_WORKLOADS: usize = 256;
 
@@ -31,95 +24,6 @@ pub(super) struct Asked {
     pub name: String,
     /// Its ports.
     pub ports: BTreeSet<u16>,
-}
-
-/// One line of a file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    from: String,
-    to: String,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    tcp: bool,
-    method: Option<String>,
-    path: Option<String>,
-    host: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    claims: Option<Map<String, Value>>,
-    source_ip: Option<IpAddr>,
-    remote_ip: Option<IpAddr>,
-    destination_ip: Option<IpAddr>,
-    sni: Option<String>,
-}
-
-/// The questions of a file, each with the workload it is put to.
-///
-/// # Errors
-/// [`Fault::Unanswered`] with the line that is none.
-pub(super) fn read(path: &Path, inventory: &Inventory) -> Result<Vec<(Asked, Question)>, Fault> {
-    let bytes = read_bounded(path, MAX_BYTES).map_err(Fault::unanswered)?;
-    let shown = path.display();
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Fault::Unanswered(format!("{shown} is not text in UTF-8")))?;
-    let lines = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(number, line)| {
-            of_line(line, inventory).map_err(|wrong| Fault::Unanswered(format!("{shown}:{number}: {wrong}")))
-        })
-        .collect()
-}
-
-fn of_line(line: &str, inventory: &Inventory) -> Result<(Asked, Question), String> {
-    let line: Line = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    let target: Target = line
-        .to
-        .parse()
-        .map_err(|e: super::super::question::NoTarget| e.to_string())?;
-    let caller: Caller = line
-        .from
-        .parse()
-        .map_err(|e: super::super::question::NoCaller| e.to_string())?;
-    let known = inventory.workload(&target.namespace, &target.name);
-    let labels = match (line.labels.is_empty(), known) {
-        (true, Some(known)) => known.meta.labels.clone(),
-        _ => line.labels,
-    };
-    let port = target.port.unwrap_or(PORT);
-    let usual = Addresses::default();
-    let source = line.source_ip.unwrap_or(usual.source);
-    let host = format!("{}.{}", target.name, target.namespace);
-    let question = Question {
-        caller,
-        port,
-        addresses: Addresses {
-            source,
-            remote: line.remote_ip.unwrap_or(source),
-            destination: line.destination_ip.unwrap_or(usual.destination),
-        },
-        sni: line.sni,
-        http: (!line.tcp).then(|| Http {
-            method: line.method.unwrap_or_else(|| "GET".to_owned()),
-            path: line.path.unwrap_or_else(|| "/".to_owned()),
-            host: line.host.unwrap_or(host),
-            headers: line.headers.into_iter().collect(),
-        }),
-        token: line.claims.map_or(Token::None, Token::Claims),
-    };
-    let asked = Asked {
-        name: format!("{}/{}", target.namespace, target.name),
-        workload: Workload {
-            namespace: target.namespace,
-            labels,
-            role: Role::Sidecar,
-        },
-        ports: BTreeSet::from([port]),
-    };
-    Ok((asked, question))
 }
 
 /// Every workload there is, and for each selector one that it selects; for each namespace one that none does;
@@ -234,7 +138,7 @@ pub(super) fn made_up(
 fn same(question: &Question) -> String {
     let claims = match &question.token {
         Token::Claims(claims) => Value::Object(claims.clone()).to_string(),
-        Token::None | Token::Jwt(_) => String::new(),
+        Token::None | Token::Jwt(_) | Token::Of(_) => String::new(),
     };
     format!("{question:?}{claims}")
 }
@@ -276,7 +180,7 @@ impl Pool {
         };
         let tokens = questions.iter().filter_map(|question| match &question.token {
             Token::Claims(claims) => Some(claims.clone()),
-            Token::None | Token::Jwt(_) => None,
+            Token::None | Token::Jwt(_) | Token::Of(_) => None,
         });
         for claims in tokens.chain(maker.tokens()) {
             pool.tokens

@@ -29,6 +29,9 @@ pub fn of(case: Case<'_>, votes: &[Vote]) -> Advice {
         Outcome::Allowed { asks, .. } => advice.allowed(case, asks),
         Outcome::Refused(refusal) => match refusal.step {
             Step::MutualTls => advice.strict(),
+            Step::Method => advice.change.push(
+                "write methods in capital letters, and ask for no tunnel; this comes before any policy".to_owned(),
+            ),
             Step::Path => advice.change.push(
                 "send a path that begins with a slash and means the same to every server; proxies refuse what \
                  two servers could read in two ways"
@@ -192,6 +195,7 @@ impl Advice {
         for miss in misses {
             let Reason::Differs {
                 attribute,
+                several,
                 presented,
                 wanted,
                 ..
@@ -200,6 +204,13 @@ impl Advice {
                 continue;
             };
             let field = miss.field;
+            if let Some(several) = several.filter(|several| !several.each) {
+                add(format!(
+                    "{field}: the {attribute} stands {} times, and what lets pass is compared with all of it, joined by \
+                     commas; send it once",
+                    several.lines
+                ));
+            }
             if attribute == "principal" && wanted.contains("spiffe://") {
                 add(format!("{field}: principals are written without spiffe://"));
             }

@@ -196,6 +196,7 @@ fn verdict(outcome: &Outcome) -> (&'static str, &'static str, String, Option<&De
             use super::super::judge::Step;
             let step = match refusal.step {
                 Step::MutualTls => "mutual_tls",
+                Step::Method => "method",
                 Step::Path => "path",
                 Step::Token => "token",
                 Step::Policy => "policy",
@@ -216,7 +217,8 @@ fn access_reason(reason: &str) -> String {
         "allowed" | "no_allow_policy" => "ok".to_owned(),
         "plaintext_strict" => "tls_plaintext_refused".to_owned(),
         "faulty_policy" => "policy_faulty".to_owned(),
-        path if path.starts_with("path_") => "request_bad".to_owned(),
+        "method_connect" => "request_unsupported".to_owned(),
+        head if head.starts_with("path_") || head.starts_with("method_") => "request_bad".to_owned(),
         token if token.starts_with("token_") => token.to_owned(),
         policy => format!("policy_{policy}"),
     }

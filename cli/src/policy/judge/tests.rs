@@ -40,6 +40,11 @@ impl World {
     }
 
     fn ask(&self, from: &str, path: &str, token: Token) -> Ruled {
+        self.ask_by("GET", &[], (from, path, token))
+    }
+
+    fn ask_by(&self, method: &str, headers: &[(&str, &str)], question: (&str, &str, Token)) -> Ruled {
+        let (from, path, token) = question;
         let workload = Workload {
             namespace: "shop".to_owned(),
             labels: [].into(),
@@ -57,10 +62,13 @@ impl World {
             addresses: Addresses::default(),
             sni: None,
             http: Some(Http {
-                method: "GET".to_owned(),
+                method: method.to_owned(),
                 path: path.to_owned(),
                 host: "cart".to_owned(),
-                headers: Vec::new(),
+                headers: headers
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
             }),
             token,
         };
@@ -107,6 +115,52 @@ fn the_steps_come_in_the_order_of_a_proxy() {
     assert_eq!(
         reason(&World::of(&strict).ask("a/b", "/", Token::None)),
         "allowed"
+    );
+}
+
+#[test]
+fn methods_that_no_proxy_serves_are_refused_before_the_path() {
+    let world = World::of(&policy("AuthorizationPolicy", "a", "{rules: [{}]}"));
+    for (method, reason_wanted, wire) in [
+        ("get", "method_malformed", "400"),
+        ("GeT", "method_malformed", "400"),
+        ("CONNECT", "method_connect", "405"),
+    ] {
+        let ruled = world.ask_by(method, &[], ("a/b", "/..;x", Token::None));
+        assert_eq!(
+            (reason(&ruled), ruled.outcome.on_the_wire(true)),
+            (reason_wanted, wire),
+            "{method}"
+        );
+    }
+    let plain = world.ask_by("PURGE-9", &[], ("a/b", "/", Token::None));
+    assert_eq!(reason(&plain), "allowed");
+}
+
+#[test]
+fn the_token_of_a_preflight_is_not_looked_at() {
+    let tokens = policy(
+        "RequestAuthentication",
+        "r",
+        "{jwtRules: [{issuer: i, jwksUri: \"https://i.example\"}]}",
+    );
+    let world = World::of(&tokens);
+    let bad_token = || Token::Jwt(Zeroizing::new("no.token.atall".to_owned()));
+    let preflight = [
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "GET"),
+    ];
+    assert_eq!(
+        reason(&world.ask_by("OPTIONS", &preflight, ("a/b", "/", bad_token()))),
+        "allowed"
+    );
+    assert_eq!(
+        reason(&world.ask_by("GET", &preflight, ("a/b", "/", bad_token()))),
+        "token_invalid"
+    );
+    assert_eq!(
+        reason(&world.ask_by("OPTIONS", &[], ("a/b", "/", bad_token()))),
+        "token_invalid"
     );
 }
 

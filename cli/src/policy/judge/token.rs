@@ -9,7 +9,8 @@ use signet_policy::model::JwtRule;
 use signet_policy::model::request::KeySource;
 use signet_policy::tokens::{TokenDenial, TokenRules};
 
-use super::super::question::Token;
+use super::super::question::{Http, Token};
+use super::carried::is_preflight;
 use super::{Judge, Refusal};
 
 /// How far the clocks of an issuer and of a proxy may be apart, as Envoy has it.
@@ -20,6 +21,7 @@ impl Judge<'_> {
     pub(super) fn token(
         &self,
         rules: &TokenRules,
+        http: &Http,
         token: &Token,
     ) -> Result<(Option<RequestIdentity>, Option<String>), Box<Refusal>> {
         let sayings = match token {
@@ -29,8 +31,13 @@ impl Judge<'_> {
                     "no RequestAuthentication reaches the workload, so the token is a header like any other";
                 return Ok((None, Some(words.to_owned())));
             }
+            _ if is_preflight(http) => {
+                let words = "the request is a browser's preflight, whose token nobody looks at";
+                return Ok((None, Some(words.to_owned())));
+            }
             Token::Jwt(text) => self.read(rules, text),
             Token::Claims(claims) => supposed(rules, claims),
+            Token::Of(principal) => recorded(rules, principal),
         };
         if let Some(name) = rules.refused_by() {
             return Err(Box::new(Refusal::of_token(TokenDenial::Faulty(name), None)));
@@ -99,6 +106,31 @@ fn supposed<'r>(rules: &'r TokenRules, claims: &Map<String, Value>) -> Result<Go
         true => TokenFault::Audience.to_string(),
         false => no_issuer(issuer),
     })
+}
+
+/// A token of which a proxy recorded whose it was. It was good then, so its audience was one that fitted.
+fn recorded<'r>(rules: &'r TokenRules, principal: &str) -> Result<Good<'r>, String> {
+    let split = |rule: &'r JwtRule| match &rule.issuer {
+        Some(issuer) => Some((
+            &**issuer,
+            principal.strip_prefix(&**issuer)?.strip_prefix('/')?,
+            rule,
+        )),
+        None => None,
+    };
+    let of_any = || {
+        let any = rules.rules().iter().find(|rule| rule.issuer.is_none())?;
+        let (issuer, subject) = principal.rsplit_once('/')?;
+        Some((issuer, subject, any))
+    };
+    let mut known = rules.rules().iter().filter_map(split);
+    let (issuer, subject, rule) = known.next().or_else(of_any).ok_or_else(|| {
+        format!("no RequestAuthentication of the workload has the issuer of the recorded {principal:?}")
+    })?;
+    let claims = [("iss", issuer), ("sub", subject)];
+    let claims = claims.map(|(name, value)| (name.to_owned(), Value::from(value)));
+    let words = "taken for good, since a proxy took it so when it recorded the request".to_owned();
+    Ok((claims.into_iter().collect(), rule, words))
 }
 
 fn audiences(claims: &Map<String, Value>) -> impl Iterator<Item = &str> {
