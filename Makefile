@@ -2,7 +2,7 @@
 #
 # SIGNET_PEERS=required  a peer that cannot be had (Envoy, OpenSSL, …) is an error, not a skip
 # SIGNET_ENVOY=PATH      an Envoy of your own instead of the one from the Python package
-# SIGNET_PYTHON=PATH     a Python of your own that has the package spiffe
+# SIGNET_PYTHON=PATH     a Python of your own that has the packages spiffe and websockets
 # SIGNET_GO_CLIENT=PATH  a build of your own of tests/clients/go
 # KUBEBUILDER_ASSETS=DIR kube-apiserver and etcd of your own for test-kube
 

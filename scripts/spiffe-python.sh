@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Provides a Python that has the SPIFFE library (and with it PyJWT, cryptography and grpcio), and prints
-# its path, the only line on stdout.
+# Provides a Python that has the SPIFFE library (and with it PyJWT, cryptography and grpcio) and the package
+# websockets, and prints its path, the only line on stdout.
 #
 # SIGNET_PYTHON, when set, is taken as it is. Exit code 3: not here and cannot be had.
 set -euo pipefail
 
 if [[ -n ${SIGNET_PYTHON:-} ]]; then
-  "$SIGNET_PYTHON" -c 'import spiffe' || {
-    echo "SIGNET_PYTHON=$SIGNET_PYTHON is no Python with the package spiffe" >&2
+  "$SIGNET_PYTHON" -c 'import spiffe, websockets' || {
+    echo "SIGNET_PYTHON=$SIGNET_PYTHON is no Python with the packages spiffe and websockets" >&2
     exit 1
   }
   printf '%s\n' "$SIGNET_PYTHON"

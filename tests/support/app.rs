@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-/// An application that answers with what it was asked, over HTTP/1 and HTTP/2; it upgrades `/up`.
+/// An application that answers with what it was asked, over HTTP/1 and HTTP/2.
 #[derive(Debug)]
 pub struct App {
     /// Where it listens, `host:port`.
@@ -33,9 +33,7 @@ impl App {
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| tell(request, Arc::clone(&log)));
                     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let _ = builder
-                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                        .await;
+                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
@@ -62,7 +60,7 @@ impl App {
 }
 
 async fn tell(
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     log: Arc<Mutex<Vec<String>>>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
@@ -75,20 +73,6 @@ async fn tell(
     log.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(text.clone());
-    if request.headers().contains_key("upgrade") {
-        let on = hyper::upgrade::on(&mut request);
-        tokio::spawn(async move {
-            let (mut read, mut write) =
-                tokio::io::split(TokioIo::new(on.await.map_err(std::io::Error::other)?));
-            tokio::io::copy(&mut read, &mut write).await
-        });
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert("connection", http::HeaderValue::from_static("upgrade"));
-        headers.insert("upgrade", http::HeaderValue::from_static("websocket"));
-        return Ok(response);
-    }
     let body = request.into_body().collect().await?.to_bytes();
     text.push_str(&format!("body {}", body.len()));
     Ok(Response::new(Full::new(text.into())))

@@ -1,6 +1,8 @@
 //! `signet-ca` as a process.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Map, Value, json};
 use signet_certs::{TrustBundle, TrustDomain};
@@ -35,10 +37,10 @@ impl CaSetup {
     /// As [`CaSetup::new`], at any API server.
     #[must_use]
     pub fn with_kubeconfig(kubeconfig: &Path) -> Self {
-        let dir = Dir::new();
+        let (dir, address) = (Dir::new(), own_address());
         let config = json!({
-            "listen": "127.0.0.1:0",
-            "metrics_listen": "127.0.0.1:0",
+            "listen": format!("{address}:0"),
+            "metrics_listen": format!("{address}:0"),
             "admin_socket": dir.join("admin/admin.sock"),
             "kubeconfig": kubeconfig,
             "state_directory": dir.join("state"),
@@ -156,6 +158,15 @@ impl CaSetup {
         );
         process.output()
     }
+}
+
+/// A loopback address that nobody else takes ports of: who starts again finds its own free.
+fn own_address() -> Ipv4Addr {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let [.., high, low] = TAKEN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let [.., process] = std::process::id().to_be_bytes();
+    // Not those that tests name.
+    Ipv4Addr::new(127, 64 | process, high, low)
 }
 
 /// A running CA.

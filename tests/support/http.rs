@@ -48,6 +48,21 @@ pub async fn get(address: &str, path: &str) -> Result<Answer, String> {
     in_time(dial).await
 }
 
+/// `GET path` at `address` (`host:port`), with a token.
+///
+/// # Errors
+/// What went wrong, as a sentence.
+pub async fn get_with_token(address: &str, path: &str, token: &str) -> Result<Answer, String> {
+    let dial = async {
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|e| format!("connect {address}: {e}"))?;
+        let bearer = ("authorization", format!("Bearer {token}"));
+        sent(stream, (Method::GET, path), Some(bearer), String::new()).await
+    };
+    in_time(dial).await
+}
+
 /// A request over a unix socket.
 ///
 /// # Errors
@@ -76,15 +91,31 @@ pub async fn exchange<S>(stream: S, method: Method, path: &str, body: String) ->
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    sent(stream, (method, path), None, body).await
+}
+
+async fn sent<S>(
+    stream: S,
+    (method, path): (Method, &str),
+    header: Option<(&str, String)>,
+    body: String,
+) -> Result<Answer, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| e.to_string())?;
     let connection = tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "localhost")
-        .header("connection", "close")
+        .header("connection", "close");
+    if let Some((name, value)) = header {
+        request = request.header(name, value);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|e| e.to_string())?;
     let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;

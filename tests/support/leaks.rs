@@ -21,6 +21,8 @@ pub struct Secrets {
     /// Needles of one length each, with the name of what they are part of.
     needles: HashMap<usize, HashSet<Vec<u8>>>,
     names: HashMap<Vec<u8>, String>,
+    /// Which three bytes one of them begins with: most places in a text are not looked at any further.
+    starts: Vec<bool>,
 }
 
 impl Secrets {
@@ -58,6 +60,18 @@ impl Secrets {
         }
     }
 
+    /// As [`Secrets::key`], in DER.
+    ///
+    /// # Panics
+    /// As [`Secrets::key`].
+    pub fn key_der(&mut self, name: &str, der: &[u8]) {
+        let body = STANDARD.encode(der);
+        self.key(
+            name,
+            &format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"),
+        );
+    }
+
     /// A token: as a whole, and any part of its signature.
     pub fn token(&mut self, name: &str, token: &str) {
         let signature = token.rsplit('.').next().unwrap_or_default();
@@ -68,6 +82,8 @@ impl Secrets {
     }
 
     fn needle(&mut self, name: &str, bytes: &[u8]) {
+        self.starts.resize(1 << 24, false);
+        self.starts[start(bytes).expect("more than three bytes")] = true;
         self.needles
             .entry(bytes.len())
             .or_default()
@@ -80,22 +96,43 @@ impl Secrets {
     /// What of the secrets is in `text`, if anything.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> Option<String> {
-        for (length, needles) in &self.needles {
-            for (at, window) in text.windows(*length).enumerate() {
-                if needles.contains(window) {
-                    let name = self.names.get(window).map_or("?", String::as_str);
-                    let line = text[..at]
-                        .iter()
-                        .rposition(|byte| *byte == b'\n')
-                        .map_or(0, |end| end + 1);
-                    let line = String::from_utf8_lossy(&text[line..at]);
-                    let start: String = line.chars().take(300).collect();
-                    return Some(format!("{name} at byte {at}, in the line that begins {start:?}"));
-                }
+        for at in 0..text.len() {
+            let rest = &text[at..];
+            if !start(rest).is_some_and(|start| self.starts[start]) {
+                continue;
+            }
+            for (length, needles) in &self.needles {
+                let Some(window) = rest.get(..*length).filter(|window| needles.contains(*window)) else {
+                    continue;
+                };
+                let name = self.names.get(window).map_or("?", String::as_str);
+                return Some(format!(
+                    "{name} at byte {at}, in the line that begins {:?}",
+                    line(text, at)
+                ));
             }
         }
         None
     }
+}
+
+/// The first three bytes, as a number.
+fn start(bytes: &[u8]) -> Option<usize> {
+    let [a, b, c] = *bytes.first_chunk()?;
+    Some(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c))
+}
+
+/// The beginning of the line in which `at` is.
+fn line(text: &[u8], at: usize) -> String {
+    let before = &text[..at];
+    let begin = before
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
+    String::from_utf8_lossy(&before[begin..])
+        .chars()
+        .take(300)
+        .collect()
 }
 
 /// The private scalar inside a PKCS#8 or SEC1 key: an octet string of 32 bytes.

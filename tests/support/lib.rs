@@ -14,6 +14,7 @@
 //! | [`pods`] | networks as pods have them |
 //! | [`follower`], [`churn`] | a workload that notes what it must never be told, and pods that come and go |
 //! | [`spiffe`], [`workload`] | workloads on SPIFFE libraries that others wrote, an agent that attests them, and a client without manners |
+//! | [`python`] | peers in Python, on libraries that others wrote |
 //! | [`trust`] | what a CA says is trusted, and tokens from it |
 //! | [`kube`] | a real kube-apiserver, and signet installed in it from `deploy/` |
 //! | [`peers`], [`strace`], [`leaks`] | optional peers and skips, faults by the kernel, a search for secrets |
@@ -56,6 +57,7 @@ pub mod plugged;
 pub mod pods;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod sds;
 pub mod spiffe;
 pub mod strace;

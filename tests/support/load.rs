@@ -28,6 +28,15 @@ pub struct Report {
     pub peers: BTreeSet<String>,
 }
 
+/// What is asked for, again and again.
+#[derive(Clone, Debug)]
+pub struct What {
+    /// The path.
+    pub path: String,
+    /// The token that comes with it.
+    pub token: Option<String>,
+}
+
 /// A running stream of requests. It ends when dropped.
 #[derive(Debug)]
 pub struct Load {
@@ -40,10 +49,20 @@ impl Load {
     /// Sends `per_second` requests to `address` (`host:port`), each on a connection of its own.
     #[must_use]
     pub fn start(address: &str, per_second: u32) -> Self {
+        let what = What {
+            path: "/".to_owned(),
+            token: None,
+        };
+        Self::asking(address, per_second, what)
+    }
+
+    /// Sends `per_second` requests for `what` to `address`, each on a connection of its own.
+    #[must_use]
+    pub fn asking(address: &str, per_second: u32, what: What) -> Self {
         let report = Arc::new(Mutex::new(Report::default()));
         let stop = CancellationToken::new();
         let task = tokio::spawn(send(
-            address.to_owned(),
+            (address.to_owned(), what),
             Duration::from_secs(1) / per_second,
             Arc::clone(&report),
             stop.clone(),
@@ -81,7 +100,12 @@ impl Drop for Load {
     }
 }
 
-async fn send(address: String, pause: Duration, report: Arc<Mutex<Report>>, stop: CancellationToken) {
+async fn send(
+    (address, what): (String, What),
+    pause: Duration,
+    report: Arc<Mutex<Report>>,
+    stop: CancellationToken,
+) {
     let began = Instant::now();
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,7 +114,10 @@ async fn send(address: String, pause: Duration, report: Arc<Mutex<Report>>, stop
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let answer = http::get(&address, "/").await;
+        let answer = match &what.token {
+            None => http::get(&address, &what.path).await,
+            Some(token) => http::get_with_token(&address, &what.path, token).await,
+        };
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         report.requests += 1;
         match answer {

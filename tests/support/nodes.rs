@@ -1,8 +1,10 @@
 //! Node agents and what they ask for: pods on nodes, their tokens, and requests as ztunnel sends them.
 
+use serde_json::json;
 use signet_devcluster::{PodSpec, TokenSpec};
 
-use crate::ca::CaSetup;
+use crate::agent::{Agent, AgentSetup};
+use crate::ca::{Ca, CaSetup};
 use crate::client::Ask;
 use crate::cluster::{AUDIENCE, Cluster};
 use crate::csrs;
@@ -15,6 +17,23 @@ pub const NODE_ACCOUNT: (&str, &str) = ("signet-system", "signet-agent");
 pub fn trusting(cluster: &Cluster) -> CaSetup {
     let account = format!("{}/{}", NODE_ACCOUNT.0, NODE_ACCOUNT.1);
     CaSetup::new(cluster).set("trusted_node_accounts", vec![account])
+}
+
+/// The agent of a node, with the cluster's policies for its workloads. Whatever runs as our own user is the workload
+/// `data/backend`, with the label `app: backend`. The CA has to trust [`NODE_ACCOUNT`].
+pub async fn with_policies(cluster: &Cluster, ca: &Ca) -> Agent {
+    cluster.workload("data", "backend");
+    let rule = json!({
+        "service_account": "data/backend", "uid": signet_runtime::socket::own_uid(), "labels": {"app": "backend"},
+    });
+    AgentSetup::new(cluster, ca, NODE_ACCOUNT.0, NODE_ACCOUNT.1)
+        .await
+        .set("attestor", "unix")
+        .set("workloads", vec![rule])
+        .set("kubeconfig", cluster.kubeconfig().display().to_string())
+        .set("policies", json!({"source": "kubernetes"}))
+        .start()
+        .await
 }
 
 /// A running pod of an account on a node; what is missing for it is made.

@@ -42,7 +42,7 @@ pub fn envoy() -> Option<PathBuf> {
     found
 }
 
-/// A Python with the SPIFFE library, or nothing after noting the skip.
+/// A Python with the SPIFFE library, and with it that of gRPC and one for WebSockets, or nothing after noting the skip.
 #[must_use]
 pub fn python() -> Option<PathBuf> {
     let found = env("SIGNET_PYTHON").map(PathBuf::from);

@@ -314,6 +314,12 @@ impl Proxy {
         self.page("/policies").await["in_force"]["version"].take()
     }
 
+    /// Its log so far, as it wrote it.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
     fn lines(&self) -> Vec<Value> {
         log_lines(&self.process.stderr())
     }

@@ -41,6 +41,21 @@ impl Watch {
         trust
     }
 
+    /// Waits for the end of the stream, whatever comes before.
+    ///
+    /// # Errors
+    /// When the CA ends it with a fault.
+    ///
+    /// # Panics
+    /// When it goes on past `deadline`.
+    pub async fn end(&mut self, deadline: Duration) -> Result<(), Status> {
+        let end = async {
+            while self.0.message().await?.is_some() {}
+            Ok(())
+        };
+        within("the end of the stream", deadline, end).await
+    }
+
     /// Messages until one fits.
     ///
     /// # Panics

@@ -14,6 +14,7 @@ mod system {
     mod ca_bounds;
     mod ca_calls;
     mod ca_crash;
+    mod ca_crowds;
     mod ca_csrs;
     mod ca_issuing;
     mod ca_istio;
@@ -33,9 +34,11 @@ mod system {
     mod leaks;
     mod node_agent;
     mod node_faults;
+    mod node_hostile;
     mod policy_envoy;
     mod policy_source;
     mod proxy_ask;
+    mod proxy_bundles;
     mod proxy_capture;
     mod proxy_cli;
     mod proxy_h2;
@@ -43,8 +46,10 @@ mod system {
     mod proxy_jwt;
     mod proxy_life;
     mod proxy_load;
+    mod proxy_peers;
     mod proxy_policies;
     mod proxy_protocol;
+    mod proxy_replay;
     mod proxy_tls;
     mod spiffe_clients;
     mod workload_api;

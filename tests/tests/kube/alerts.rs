@@ -42,7 +42,7 @@ struct Annotations {
 fn rules() -> Vec<Rule> {
     let rules: Rules = serde_saphyr::from_str(&text("deploy/alerts/rules.yaml")).unwrap();
     let names: Vec<&str> = rules.groups.iter().map(|group| group.name.as_str()).collect();
-    assert_eq!(names, ["signet-ca", "signet-agent"]);
+    assert_eq!(names, ["signet-ca", "signet-agent", "signet-proxy"]);
     rules.groups.into_iter().flat_map(|group| group.rules).collect()
 }
 
@@ -64,7 +64,8 @@ fn every_metric_in_a_rule_is_registered_by_a_binary() {
 
 #[test]
 fn every_outcome_in_a_rule_is_a_word_of_the_programs() {
-    let sources = ["ca-server/src", "agent/src"].map(|folder| files_below(&repository().join(folder)));
+    let sources =
+        ["ca-server/src", "agent/src", "proxy/src"].map(|folder| files_below(&repository().join(folder)));
     let code: String = sources
         .iter()
         .flatten()

@@ -554,6 +554,13 @@ fn the_proxy_sidecar_is_what_its_redirect_rules_its_probes_and_its_image_say() {
             "{rules}"
         );
     }
+    // Nothing of the application's goes past the proxy, which refuses what is not listed.
+    assert_eq!(config["default_outbound"], "refuse");
+    let excluded: Vec<&String> = args
+        .iter()
+        .filter(|arg| arg.starts_with("--exclude-outbound"))
+        .collect();
+    assert!(excluded.is_empty(), "{excluded:?}");
     // Kubelet reaches directly what it asks; the application's own port is not among it.
     let port = |address: &Value| address.as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
     let (health, metrics) = (port(&config["probes"]["listen"]), port(&config["metrics_listen"]));
@@ -589,6 +596,33 @@ fn the_proxy_sidecar_is_what_its_redirect_rules_its_probes_and_its_image_say() {
     assert_eq!(config["agent_socket"], socket);
     let drain: signet_runtime::config::HumanDuration = config["drain"].as_str().unwrap().parse().unwrap();
     assert!(drain.0.as_secs() + 5 <= pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap());
+}
+
+/// What `limits` of a proxy allow, in KiB, as `docs/configuration.md` has it under *Memory*.
+fn held_at_most(limits: &Value) -> u64 {
+    let number = |key: &str| limits.pointer(key).and_then(Value::as_u64).unwrap();
+    32 * 1024
+        + 40 * (number("/connections") + number("/outbound_connections"))
+        + 24 * number("/unsettled_connections")
+        + number("/waiting_bytes") / 1024
+        + 512 * number("/http/upstream_requests")
+}
+
+#[test]
+fn the_memory_limit_of_the_proxy_sidecar_holds_what_its_bounds_allow() {
+    let folder = "deploy/proxy-sidecar";
+    let map = config_map(folder, "signet-proxy");
+    let config = printed("signet-proxy", map["data"]["proxy.yaml"].as_str().unwrap());
+    let pod = deployment(folder).object["spec"]["template"].clone();
+    let all = containers(&pod["spec"]);
+    let proxy = all
+        .iter()
+        .find(|container| container["name"] == "signet-proxy")
+        .unwrap();
+    let limit = proxy["resources"]["limits"]["memory"].as_str().unwrap();
+    let limit: u64 = limit.strip_suffix("Mi").unwrap().parse().unwrap();
+    let held = held_at_most(&config["limits"]);
+    assert!(held <= limit * 1024, "{held} KiB of {limit} MiB");
 }
 
 fn is_pod(manifest: &Manifest) -> bool {

@@ -1,8 +1,10 @@
 //! Policies from the API server to what a proxy enforces: a real agent, processes of pods, and the reader of the
 //! proxy in this process, which the agent attests as a pod's.
 
+mod cli;
 mod directory;
 mod faults;
+mod guards;
 mod keys;
 mod ports;
 mod world;

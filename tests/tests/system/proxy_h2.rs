@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::proxy_tls::{STRICT, World, connect};
-use wire::{Frame, PREFACE, get, settings};
+use wire::{Frame, PREFACE, get, post, settings};
 
 /// The good request after each row's bytes.
 const PROBE: u32 = 1001;
@@ -34,6 +34,10 @@ pub(super) const STREAM_CLOSED: u32 = 5;
 pub(super) const FRAME_SIZE: u32 = 6;
 pub(super) const COMPRESSION: u32 = 9;
 pub(super) const CALM: u32 = 11;
+
+/// Why an abuse is not told to who abuses.
+pub(super) const CUT_OFF: &str =
+    "it is cut off before the library sees it, so nobody is left who could say why";
 
 /// What comes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,6 +252,49 @@ async fn a_client_that_leaves_out_its_settings_has_those_that_every_connection_b
     let (bytes, expected) = ([PREFACE, &get(1, "/")].concat(), Comes::Served(&[1]));
     let _ = tokio::time::timeout(PATIENCE, stage.try_out(&bytes, &expected, &mut seen)).await;
     assert!(seen.shows(&expected), "{seen:?}");
+}
+
+/// Each has trailers, so that two header blocks come with each reset, and is on its way when it is reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_reset_end_the_connection_though_each_has_trailers() {
+    let stage = Stage::start().await;
+    let (mut read, mut write) = tokio::io::split(stage.open().await);
+    // With no window for answers none of them ends.
+    let begin = [PREFACE, &settings(&[(0x4, 0)])].concat();
+    write.write_all(&begin).await.unwrap();
+    let trailers = wire::block(&[("x-sum", "1")]);
+    let mut answered = 0;
+    for number in 0..1_000 {
+        let stream = 2 * number + 1;
+        let request = [
+            post(stream, &[]),
+            wire::frame(0x1, wire::WHOLE, stream, &trailers),
+        ];
+        let sent = write.write_all(&request.concat()).await;
+        let mut seen = Seen::default();
+        while sent.is_ok()
+            && !seen.served.contains(&stream)
+            && let Some(frame) = Frame::read(&mut read).await
+        {
+            seen.note(&frame);
+        }
+        if !seen.served.contains(&stream) {
+            break;
+        }
+        answered += 1;
+        let reset = wire::frame(0x3, 0, stream, &[0, 0, 0, 8]);
+        let _ = write.write_all(&reset).await;
+    }
+    assert!((200..=202).contains(&answered), "{answered}");
+    let abuse = |record: &serde_json::Value| record["reason"] == "limit_abuse";
+    let record = stage.proxy.record("the record of the abuse", abuse).await;
+    assert!(
+        record["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("http2_rapid_reset"),
+        "{record}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

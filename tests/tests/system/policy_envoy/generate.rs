@@ -72,7 +72,7 @@ const PATHS: &[&str] = &[
     "/api/v1/it*",
 ];
 const PORTS: &[&str] = &["9", "19"];
-/// None with a comma: values that match only when they are joined are ours alone.
+/// None with a comma: what such a value matches Envoy never has, since it compares line by line.
 const TIERS: &[&str] = &["gold", "*", "go*", "*er", "silver"];
 const KEYS: &[(&str, &[&str])] = &[
     ("request.headers[x-tier]", TIERS),
@@ -107,6 +107,29 @@ pub(super) struct Set(pub(super) Vec<Policy>);
 impl Set {
     pub(super) fn random(random: &mut Random) -> Self {
         Self((0..=random.below(3)).map(|_| Policy::random(random)).collect())
+    }
+
+    /// One policy with one condition on the header.
+    pub(super) fn on_gold(allow: bool, negated: bool) -> Self {
+        let gold = vec!["gold".to_owned()];
+        let (values, not) = if negated {
+            (Vec::new(), gold)
+        } else {
+            (gold, Vec::new())
+        };
+        let when = vec![("request.headers[x-tier]", values, not)];
+        let (from, to) = (Vec::new(), Vec::new());
+        let rules = vec![Rule { from, to, when }];
+        Self(vec![Policy { allow, rules }])
+    }
+
+    /// Whether a condition on the header lets pass what it matches: then its lines count joined, not one by one.
+    pub(super) fn joins_lines(&self) -> bool {
+        self.0.iter().any(|policy| {
+            let conditions = policy.rules.iter().flat_map(|rule| &rule.when);
+            let mut headers = conditions.filter(|(key, ..)| key.starts_with("request.headers"));
+            headers.any(|(_, values, not)| !if policy.allow { values } else { not }.is_empty())
+        })
     }
 
     /// As the API has them.
@@ -269,6 +292,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// One of which nothing but the header matters.
+    pub(super) fn of_lines(lines: &[&'static str]) -> Self {
+        Self {
+            caller: 1,
+            method: "GET",
+            authority: "example.com",
+            target: "/api",
+            headers: lines.to_vec(),
+        }
+    }
+
     pub(super) fn random(random: &mut Random) -> Self {
         let tiers: &[&str] = &["gold", "silver", "golden", ""];
         let count = random.below(3);

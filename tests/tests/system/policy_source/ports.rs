@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 use signet_devcluster::{Fault, FaultScope, ObjectRef};
 use signet_proxy::config::{Protocol, Speaks};
-use signet_tests::agent::AgentSetup;
 use signet_tests::cluster::Cluster;
 use signet_tests::echo::Echo;
 use signet_tests::node::Node;
-use signet_tests::nodes::{NODE_ACCOUNT, trusting};
+use signet_tests::nodes::{trusting, with_policies};
 use signet_tests::proxy::ProxySetup;
 use signet_tests::wait::{SOON, until};
 
@@ -127,38 +126,33 @@ const NOT_ADMIN: &str = r#"{
 }"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_without_a_protocol_in_the_configuration_is_judged_by_its_service() {
+async fn a_port_is_http_where_its_service_or_the_configuration_says_so_and_else_tcp() {
     let cluster = Cluster::start();
     let ca = trusting(&cluster).start().await;
     cluster.workload("data", "backend");
     cluster.api.put(serde_json::from_str(NOT_ADMIN).unwrap()).unwrap();
-    let rule = json!({
-        "service_account": "data/backend", "uid": signet_runtime::socket::own_uid(), "labels": {"app": "backend"},
-    });
-    let agent = AgentSetup::new(&cluster, &ca, NODE_ACCOUNT.0, NODE_ACCOUNT.1)
-        .await
-        .set("attestor", "unix")
-        .set("workloads", vec![rule])
-        .set("kubeconfig", cluster.kubeconfig().display().to_string())
-        .set("policies", json!({"source": "kubernetes"}))
-        .start()
-        .await;
-    let (app, echo) = (Web::mirror().await, Echo::start().await);
+    let agent = with_policies(&cluster, &ca).await;
+    let (app, said, denied, echo) = (
+        Web::mirror().await,
+        Web::mirror().await,
+        Web::mirror().await,
+        Echo::start().await,
+    );
     let number = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let ports = json!([
         {"port": 80, "targetPort": number(&app.address), "name": "http"},
-        {"port": 81, "targetPort": number(&echo.address), "name": "http"},
+        {"port": 81, "targetPort": number(&said.address), "name": "http-said"},
+        {"port": 82, "targetPort": number(&denied.address), "name": "tcp-denied"},
     ]);
     service(&cluster, "data", "backend", "backend", &ports);
     let proxy = ProxySetup::new(&agent.socket(), "data", "backend")
         .set("policies", "agent")
         .inbound(&app.address, json!({}))
+        .inbound(&said.address, json!({"protocol": "tcp"}))
+        .inbound(&denied.address, json!({"protocol": "http"}))
         .inbound(&echo.address, json!({"protocol": "tcp"}))
         .start()
         .await;
-    assert_eq!(ask(&proxy.inbound(0), "/", &[]).await.status.as_u16(), 200);
-    assert_eq!(ask(&proxy.inbound(0), "/admin", &[]).await.status.as_u16(), 403);
-    // What the configuration says counts, whatever services say: as TCP, the rule's path counts as matched.
     let record = async |port: u16| {
         proxy
             .record("a refusal", |record| {
@@ -166,14 +160,36 @@ async fn a_port_without_a_protocol_in_the_configuration_is_judged_by_its_service
             })
             .await
     };
-    record(number(&app.address)).await;
-    let closed = tokio::net::TcpStream::connect(proxy.inbound(1)).await.unwrap();
+    // Where either says HTTP, requests are judged: nobody takes a rule from them.
+    for (at, web) in [&app, &said, &denied].into_iter().enumerate() {
+        assert_eq!(ask(&proxy.inbound(at), "/", &[]).await.status.as_u16(), 200);
+        assert_eq!(ask(&proxy.inbound(at), "/admin", &[]).await.status.as_u16(), 403);
+        record(number(&web.address)).await;
+    }
+    // Where nobody else says anything the configuration counts: as TCP, the rule's path counts as matched.
+    // The reset may come before the connection is known to be there.
+    let closed = tokio::net::TcpStream::connect(proxy.inbound(3)).await;
     record(number(&echo.address)).await;
     drop(closed);
     let page = proxy.page("/policies").await;
-    let port = &page["source"]["ports"][number(&app.address).to_string()];
-    assert_eq!(
-        *port,
-        json!({"protocol": "http", "origin": "Service backend, port http", "disputed": false})
-    );
+    for (web, origin, disputed) in [
+        (&app, "Service backend, port http", false),
+        (
+            &said,
+            "Service backend, port http-said; but the configuration says tcp",
+            true,
+        ),
+        (
+            &denied,
+            "Service backend, port tcp-denied; but the configuration says http",
+            true,
+        ),
+    ] {
+        let port = &page["source"]["ports"][number(&web.address).to_string()];
+        let expected = json!({"protocol": "http", "origin": origin, "disputed": disputed});
+        assert_eq!(*port, expected);
+    }
+    let lost = &page["in_force"]["unenforceable"];
+    assert_eq!(lost.as_array().map(Vec::len), Some(1), "{lost}");
+    assert_eq!(lost[0]["ports"], json!([number(&echo.address)]));
 }

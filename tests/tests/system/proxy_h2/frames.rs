@@ -1,10 +1,10 @@
 //! Single frames: their sizes, flags, streams and values.
 
-use super::Comes::{Connection, Served, Stream};
+use super::Comes::{Connection, Cut, Served, Stream};
 use super::wire::{
     END_HEADERS, END_STREAM, PADDED, PRIORITY, SOUND, WHOLE, block, frame, get, post, settings,
 };
-use super::{FLOW_CONTROL, FRAME_SIZE, PROTOCOL, Row, row};
+use super::{CALM, CUT_OFF, FLOW_CONTROL, FRAME_SIZE, PROTOCOL, Row, row};
 
 /// The library has one code for all frames that it cannot read.
 const ONE_CODE: &str =
@@ -30,6 +30,7 @@ pub(super) fn rows() -> Vec<Row> {
         windows(),
         priorities(),
         padding(),
+        floods(),
         others(),
     ];
     all.into_iter().flatten().collect()
@@ -255,6 +256,39 @@ fn padding() -> Vec<Row> {
                 frame(0x0, PADDED | END_STREAM, 1, &padded(4, b"abc\0\0\0\0")),
             ]
             .concat(),
+            Served(&[1]),
+        ),
+    ]
+}
+
+/// More than a burst of frames that bring nothing. RFC 9113 leaves it to the server what is too much.
+fn floods() -> Vec<Row> {
+    const MANY: usize = 250;
+    let flood = |claim, begin: Vec<u8>, one: Vec<u8>| {
+        row(
+            "10.5",
+            claim,
+            [begin, one.repeat(MANY)].concat(),
+            Connection(CALM),
+        )
+        .but(Cut, CUT_OFF)
+    };
+    vec![
+        flood(
+            "DATA of padding alone, again and again",
+            post(1, &[]),
+            frame(0x0, PADDED, 1, &[7; 8]),
+        ),
+        flood("windows for nothing", vec![], frame(0x8, 0, 0, &[0, 0, 0, 1])),
+        flood(
+            "answers to a PING that was not sent",
+            vec![],
+            frame(0x6, 1, 0, &[0; 8]),
+        ),
+        row(
+            "10.5",
+            "windows for a request, and a burst of them",
+            [get(1, "/"), frame(0x8, 0, 0, &[0, 0, 0, 1]).repeat(150)].concat(),
             Served(&[1]),
         ),
     ]

@@ -2,7 +2,7 @@
 
 use super::Comes::{Connection, Cut, Served, Stream};
 use super::wire::{END_HEADERS, END_STREAM, SOUND, WHOLE, block, frame, get, post};
-use super::{CALM, COMPRESSION, PROTOCOL, Row, STREAM_CLOSED, row};
+use super::{CALM, COMPRESSION, CUT_OFF, PROTOCOL, Row, STREAM_CLOSED, row};
 
 const RESET: [u8; 4] = [0, 0, 0, 8];
 
@@ -163,9 +163,6 @@ fn continuations() -> Vec<Row> {
             [begun(), frame(0x9, 0, 1, &[]).repeat(40)].concat(),
             Connection(CALM),
         )
-        .but(
-            Cut,
-            "it is cut off before the library sees it, so nobody is left who could say why",
-        ),
+        .but(Cut, CUT_OFF),
     ]
 }

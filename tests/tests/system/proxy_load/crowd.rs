@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
+use signet_tests::peers::skip;
 use signet_tests::process::resident;
 use signet_tests::proxy::Proxy;
 use signet_tests::wait::{SOON, until};
@@ -24,10 +25,11 @@ const CROWD: usize = 12_000;
 const SLOW: usize = 6;
 /// The addresses they come from.
 const SOURCES: u8 = 8;
-/// How long a handshake may take. All have to arrive before the first is ended.
+/// How long a handshake may take, at least. All have to arrive before the first is ended, and others to be served beside
+/// them: on a machine where that takes long it may take longer, by how long it takes a crowd of the same size to arrive.
 const HANDSHAKE: Duration = Duration::from_secs(12);
-/// How much later an end may come on a busy machine.
-const LATE: Duration = Duration::from_secs(8);
+/// So many times as long.
+const ARRIVALS: u32 = 4;
 /// How much more may stay resident after two crowds than there was before them: an eighth of what one needs, and less
 /// than a leak of 0.3 KiB for each of them. (What is resident among them says less: it varies by as much with the order
 /// in which the threads allocate.)
@@ -37,18 +39,24 @@ const RETURNED: Duration = Duration::from_secs(60);
 
 /// Raises the limit of descriptors and says how many connections there may be: each takes one here and one in the
 /// proxy, and other tests run beside.
-fn crowd() -> usize {
+pub(super) fn crowd(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
     setrlimit(Resource::Nofile, raised).unwrap();
-    let most = limit.maximum.map_or(CROWD, |most| usize::try_from(most).unwrap());
-    CROWD.min(most / 5 * 3)
+    let most = limit.maximum.map_or(u64::MAX, |most| most / 5 * 3);
+    let most = usize::try_from(most).unwrap();
+    if most < wanted {
+        skip(&format!(
+            "no crowd of {wanted}, but one of {most}: the hard limit of descriptors (ulimit -Hn) allows no more"
+        ));
+    }
+    wanted.min(most)
 }
 
-async fn dial(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+pub(super) async fn dial(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((source, 0).into()).unwrap();
     socket.connect(to).await.unwrap()
@@ -86,13 +94,14 @@ struct Stage {
     proxy: Proxy,
     door: Door,
     crowd: usize,
+    handshake: Duration,
     _upstream: Upstream,
     _world: World,
 }
 
 impl Stage {
-    async fn start() -> Self {
-        let crowd = crowd();
+    async fn start(handshake: Duration) -> Self {
+        let crowd = crowd(CROWD);
         let (world, upstream) = (World::start().await, Upstream::start().await);
         let proxy = world
             .backend_proxy()
@@ -100,7 +109,7 @@ impl Stage {
             .set(
                 "limits",
                 json!({
-                    "handshake": format!("{}s", HANDSHAKE.as_secs()),
+                    "handshake": format!("{}s", handshake.as_secs()),
                     "connections_per_source": crowd.div_ceil(usize::from(SOURCES)),
                 }),
             )
@@ -116,6 +125,7 @@ impl Stage {
             proxy,
             door,
             crowd,
+            handshake,
             _upstream: upstream,
             _world: world,
         };
@@ -157,8 +167,10 @@ impl Stage {
             let (held, kind) = one.unwrap();
             assert_eq!(kind, ErrorKind::ConnectionReset);
             // Its time begins with the accept, which may be before the client hears of it.
-            let early = held + Duration::from_secs(1) < HANDSHAKE;
-            assert!(!early && held < HANDSHAKE + LATE, "{held:?}");
+            let early = held + Duration::from_secs(1) < self.handshake;
+            // On a busy machine later, too.
+            let late = held > self.handshake * 2;
+            assert!(!early && !late, "{held:?}");
             ended += 1;
         }
         assert_eq!(ended, self.crowd);
@@ -173,14 +185,20 @@ impl Stage {
     }
 }
 
-fn count(all: usize) -> f64 {
+pub(super) fn count(all: usize) -> f64 {
     f64::from(u32::try_from(all).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_idle_or_slow_before_their_handshake_end_at_its_deadline_and_leak_neither_memory_nor_descriptors()
  {
-    let mut stage = Stage::start().await;
+    // As long as it takes them to come, on this machine and with what else it has to do.
+    let trial = Stage::start(HANDSHAKE * 10).await;
+    let began = Instant::now();
+    drop(trial.gather().await);
+    let handshake = HANDSHAKE.max(began.elapsed() * ARRIVALS);
+    drop(trial);
+    let mut stage = Stage::start(handshake).await;
     let pid = stage.proxy.process.pid();
     let (memory, files) = (resident(pid), descriptors(pid));
     stage.round().await;
