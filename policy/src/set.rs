@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::decision::PolicyName;
 use crate::document::{Content, Reading};
 use crate::fault::{Conflict, Fault};
-use crate::model::remains::Remains;
+use crate::model::remains::{MAX_REMAINS_BYTES, Remains};
 use crate::model::salvage::{Effect, Faulty};
 use crate::model::{Kind, Object, ObjectKey};
 use crate::mtls::{PeerModes, Resolver};
@@ -280,8 +280,20 @@ impl<'a> Making<'a> {
             }
             Effect::Strict => self.peers.add_faulty(level, faulty.certain, name),
             Effect::RefuseTokens => {
-                let (_, remains) = self.refused.get_or_insert_with(|| (name, Remains::default()));
-                remains.join(faulty.remains.clone());
+                let (_, remains) = self
+                    .refused
+                    .get_or_insert_with(|| (name.clone(), Remains::default()));
+                if remains.bytes() <= MAX_REMAINS_BYTES {
+                    remains.join(faulty.remains.clone());
+                }
+                // As of a single object: more than can be looked for in every request refuses every request.
+                if remains.bytes() > MAX_REMAINS_BYTES {
+                    let denying = Faulty {
+                        effect: Effect::DenyAll,
+                        ..faulty.clone()
+                    };
+                    self.compiler.add(name, level, Source::Faulty(&denying));
+                }
             }
             Effect::Nothing => {}
         }

@@ -1,22 +1,26 @@
 //! Bytes that came and cannot be acted upon yet, because the rest of a hello, a handshake or a head is missing: one
-//! budget for all connections of the process, from which whoever has most waiting has to make room.
+//! budget for all connections of the process, from which others have to make room.
 //!
 //! What comes whole, or nearly so, never meets it: a little is free for every connection, and bounded with their
-//! number. Beyond that an honest client has something waiting for as long as its packets are apart, and less of it than
-//! one that means to fill memory.
+//! number. Beyond that an honest client has something waiting for as long as its packets are apart: so whoever has
+//! kept the others waiting for long goes first, and only among those who just came the one that has most.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use tokio::time::Instant;
 
 /// So much is free: hellos and most handshakes are no longer.
 const FREE: usize = 2 * 1024;
 /// What is beyond that counts in steps, so that a byte now and then costs nothing.
 const STEP: usize = 1024;
+/// Packets of one message are not further apart than this, as a rule.
+const LONG: Duration = Duration::from_secs(1);
 
 /// The budget. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +31,14 @@ struct Book {
     next: u64,
     bytes: usize,
     /// By size; the oldest of one size last, as the next to go.
-    held: BTreeMap<Key, Arc<Word>>,
+    held: BTreeMap<Key, (Arc<Word>, Age)>,
+    /// The same by when they first had more than is free.
+    ages: BTreeMap<Age, Key>,
 }
 
 type Key = (usize, Reverse<u64>);
+/// When it began, and a number, since several may begin at once.
+type Age = (Instant, u64);
 
 /// By which a connection learns that it has to go.
 #[derive(Debug, Default)]
@@ -50,7 +58,9 @@ pub struct Held {
     waiting: Waiting,
     most: usize,
     key: Key,
+    /// Both while it has more than is free.
     word: Option<Arc<Word>>,
+    age: Option<Age>,
 }
 
 impl Waiting {
@@ -62,6 +72,7 @@ impl Waiting {
             most,
             key: (0, Reverse(0)),
             word: None,
+            age: None,
         }
     }
 
@@ -71,28 +82,41 @@ impl Waiting {
 }
 
 impl Book {
-    fn enter(&mut self, bytes: usize, word: &Arc<Word>) -> Key {
+    fn number(&mut self) -> u64 {
         self.next += 1;
-        let key = (bytes, Reverse(self.next));
-        self.held.insert(key, Arc::clone(word));
+        self.next
+    }
+
+    fn enter(&mut self, bytes: usize, word: &Arc<Word>, age: Age) -> Key {
+        let key = (bytes, Reverse(self.number()));
+        self.held.insert(key, (Arc::clone(word), age));
+        self.ages.insert(age, key);
         self.bytes += bytes;
         key
     }
 
-    fn leave(&mut self, key: Key) {
-        // Who had to go is no longer in it.
-        if self.held.remove(&key).is_some() {
-            self.bytes -= key.0;
-        }
+    /// Who has to go is no longer in it.
+    fn leave(&mut self, key: Key) -> Option<Arc<Word>> {
+        let (word, age) = self.held.remove(&key)?;
+        self.ages.remove(&age);
+        self.bytes -= key.0;
+        Some(word)
     }
 
     /// Those who have to go for the others to have no more than `most`.
-    fn make_room(&mut self, most: usize) -> Vec<Arc<Word>> {
+    fn make_room(&mut self, most: usize, now: Instant) -> Vec<Arc<Word>> {
         let mut gone = Vec::new();
-        while self.bytes > most
-            && let Some(((bytes, _), word)) = self.held.pop_last()
-        {
-            self.bytes -= bytes;
+        while self.bytes > most {
+            let oldest = self.ages.first_key_value();
+            let late = oldest.filter(|((since, _), _)| now.duration_since(*since) >= LONG);
+            let largest = || self.held.last_key_value().map(|(key, _)| *key);
+            let Some(word) = late
+                .map(|(_, key)| *key)
+                .or_else(largest)
+                .and_then(|key| self.leave(key))
+            else {
+                break;
+            };
             word.given.store(true, Ordering::Release);
             gone.push(word);
         }
@@ -119,12 +143,14 @@ impl Held {
         book.leave(self.key);
         self.key.0 = bytes;
         if bytes == 0 {
-            self.word = None;
+            (self.word, self.age) = (None, None);
             return Ok(());
         }
+        let now = Instant::now();
         let word = self.word.get_or_insert_default();
-        self.key = book.enter(bytes, word);
-        let gone = book.make_room(self.most);
+        let age = *self.age.get_or_insert_with(|| (now, book.number()));
+        self.key = book.enter(bytes, word, age);
+        let gone = book.make_room(self.most, now);
         drop(book);
         for word in gone {
             word.waker.wake();
@@ -201,6 +227,31 @@ mod tests {
         honest.hold(16 * KIB).unwrap();
         assert_eq!(held(&waiting), (10 + 16 + 16 + 16) * KIB);
         assert!(all[0].still().is_ok() && all[2].still().is_ok() && all[3].still().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_for_long_goes_before_who_just_came_with_more() {
+        let waiting = Waiting::default();
+        let mut strangers: Vec<Held> = (0..16).map(|_| waiting.begin(48 * KIB)).collect();
+        for (second, one) in strangers.iter_mut().enumerate() {
+            one.hold(3 * KIB).unwrap();
+            if second == 0 {
+                tokio::time::advance(LONG).await;
+            }
+        }
+        let mut honest = waiting.begin(48 * KIB);
+        honest.hold(3 * KIB).unwrap();
+        assert!(strangers[0].still().is_err(), "for as long as that");
+        assert!(strangers[1..].iter().all(|one| one.still().is_ok()));
+        tokio::time::advance(LONG).await;
+        let mut later = waiting.begin(48 * KIB);
+        later.hold(9 * KIB).unwrap();
+        let left = strangers.iter().filter(|one| one.still().is_ok()).count();
+        assert_eq!(left, 12, "nine make room, as they came");
+        assert!(honest.still().is_ok() && later.still().is_ok());
+        drop((strangers, honest, later));
+        let book = waiting.lock();
+        assert_eq!((book.bytes, book.held.len(), book.ages.len()), (0, 0, 0));
     }
 
     #[test]

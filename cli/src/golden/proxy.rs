@@ -62,14 +62,14 @@ fn policies() {
             "version": "17", "policies": ["shop/deny-all", "shop/allow-frontend"],
             "unenforceable": [
                 {"policy": "shop/allow-frontend", "rule": 0, "field": "to[0].operation.methods", "everywhere": false,
-                    "never_matches": true},
+                    "never_matches": true, "ports": [7000, 7001]},
                 {"policy": "shop/deny-all", "rule": 1, "field": "when[0]", "everywhere": true, "never_matches": false},
             ],
             "mutual_tls": {
                 "workload": {"mode": "STRICT", "by": "shop/default"},
                 "ports": {"9090": {"mode": "PERMISSIVE", "by": "shop/metrics"}, "443": {"mode": "STRICT", "by": null}},
             },
-            "token_issuers": ["https://issuer.example", null],
+            "token_issuers": ["https://issuer.example", null], "tokens_unenforceable_on": [7000],
         },
     });
     hold("proxy-policies", &read::<Policies>(page));

@@ -86,6 +86,10 @@ impl InForce {
             let issuers: Vec<&str> = issuers.map(|one| one.as_deref().unwrap_or("any")).collect();
             page.fact("tokens judged of", issuers.join(", "));
         }
+        if let Some(ports) = &self.tokens_unenforceable_on {
+            let words = format!("tokens are not looked at {}: it is not HTTP", on(ports));
+            page.line(Cell::new(words, Tone::Warn));
+        }
         if !self.unenforceable.is_empty() {
             page.gap();
             page.heading("cannot be enforced as it stands");
@@ -104,12 +108,24 @@ fn ruling(of: &str, ruling: &Ruling) -> Vec<Cell> {
     vec![of.into(), Cell::new(&*ruling.mode, tone), by.into()]
 }
 
+/// These ports; none for all.
+fn on(ports: &[u16]) -> String {
+    match ports {
+        [] => "on any port".to_owned(),
+        [port] => format!("on port {port}"),
+        ports => {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            format!("on ports {}", ports.join(", "))
+        }
+    }
+}
+
 impl Unenforceable {
     fn row(&self) -> Vec<Cell> {
-        let place = if self.everywhere {
-            "everywhere"
-        } else {
-            "on ports without HTTP"
+        let place = match &self.ports[..] {
+            _ if self.everywhere => "everywhere".to_owned(),
+            [] => "on ports without HTTP".to_owned(),
+            ports => format!("{}, without HTTP", on(ports)),
         };
         let counts_as = if self.never_matches {
             "a rule that matches nothing"

@@ -140,6 +140,9 @@ pub struct InForce {
     pub mutual_tls: MutualTls,
     /// Issuers of tokens that are judged; nothing for a rule without one.
     pub token_issuers: Vec<Option<String>>,
+    /// Ports on which no token is looked at though a rule says how; empty for all of them. Older proxies do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_unenforceable_on: Option<Vec<u16>>,
 }
 
 /// A field that cannot be enforced, and is read to the safe side.
@@ -155,6 +158,9 @@ pub struct Unenforceable {
     pub everywhere: bool,
     /// Whether the rule then matches nothing, or the field counts as matched.
     pub never_matches: bool,
+    /// The ports; empty for all. Older proxies do not say.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
 
 /// Modes of mutual TLS.

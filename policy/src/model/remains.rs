@@ -130,8 +130,9 @@ impl Remains {
     }
 }
 
-/// Shows `take` every text of `item` that may be its name, which stands under the first of `fields`; with it comes what
-/// stands under the second, if that is a text.
+/// Shows `take` every text of `item` that may be its name: those under the first of `fields`, and, since that may not
+/// be readable, those under names that are none of them; with it comes what stands under the second, if that is a
+/// text.
 fn named(item: &Node, fields: &'static [&'static str; 2], take: &mut dyn FnMut(&str, &str)) {
     let [first, second] = fields;
     let Tree::Map(entries) = &item.value else {
@@ -142,13 +143,14 @@ fn named(item: &Node, fields: &'static [&'static str; 2], take: &mut dyn FnMut(&
         entries.find_map(move |(name, node)| (known(name, fields) == Some(wanted)).then_some(node))
     };
     let beside = under(second).and_then(Node::text).unwrap_or_default();
-    if let Some(node) = under(first) {
-        return each_text(node, &mut |text| take(text, beside));
-    }
     for (name, node) in entries {
-        if known(name, fields).is_none() {
-            take(name, beside);
-            each_text(node, &mut |text| take(text, beside));
+        match known(name, fields) {
+            Some(found) if found == *first => each_text(node, &mut |text| take(text, beside)),
+            Some(_) => {}
+            None => {
+                take(name, beside);
+                each_text(node, &mut |text| take(text, beside));
+            }
         }
     }
 }
@@ -216,6 +218,9 @@ mod tests {
             "{outputClaimToHeaders: {x-user: sub}}",
             "{outputClaimToHeaders: [x-user, 1]}",
             "{outputClaimToHeaders: [{name: x-user, claim: sub}]}",
+            "{outputClaimToHeaders: [{header: , name: x-user, claim: sub}]}",
+            "{outputClaimToHeaders: [{header: 7, name: x-user, claim: sub}]}",
+            "{outputClaimToHeaders: [{heade: a, header: x-user, claim: sub}]}",
             "{outputs: {outputPayloadToHeader: ' x-user '}}",
         ] {
             let found = of(rule);

@@ -342,3 +342,20 @@ fn other_kinds_are_left_alone() {
     let set = fresh(text);
     assert_eq!((set.outstanding().count(), word(&set, &ask())), (0, "allowed"));
 }
+
+#[test]
+fn bad_rules_of_tokens_that_name_too_much_together_deny_everything() {
+    let bad = |name: usize| {
+        let headers: Vec<String> = (0..100).map(|n| format!("x-{name}-{n:060}")).collect();
+        let header = format!("[{}]", headers.join(", "));
+        object(
+            "RequestAuthentication",
+            &format!("jwtRules: [{{isuer: i, outputPayloadToHeader: {header}}}]"),
+        )
+        .replace("name: p", &format!("name: p{name}"))
+    };
+    let few: String = (0..2).map(bad).collect();
+    assert_eq!(word(&fresh(&few), &ask()), "allowed");
+    let many: String = (0..3).map(bad).collect();
+    assert_eq!(word(&fresh(&many), &ask()), "faulty_policy");
+}

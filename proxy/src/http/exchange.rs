@@ -311,6 +311,10 @@ pub fn settle_head(
         return Err(Refusal::new(Reason::Request(RequestFault::Bad), detail));
     }
     target::settle(head, normalization)?;
+    if head.version == Version::HTTP_2 {
+        // RFC 9113 §8.2.3: what is judged is what an application gets over HTTP/1.
+        headers::join_cookies(&mut head.headers);
+    }
     // Whatever the client says of identities is removed; what it proved is told instead.
     headers::aliases::strip(&mut head.headers);
     match xfcc {
@@ -328,9 +332,6 @@ pub fn settle_head(
 /// Says for HTTP/1 what the next hop needs to know.
 fn for_http1(head: &mut request::Parts, body: &RequestBody, upgrade: Option<HeaderValue>) {
     let headers = &mut head.headers;
-    if head.version == Version::HTTP_2 {
-        headers::join_cookies(headers);
-    }
     head.version = Version::HTTP_11;
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

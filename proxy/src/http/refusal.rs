@@ -11,6 +11,9 @@ use super::headers::HopFault;
 use super::target::TargetFault;
 use crate::access_log::{Policy, Reason, RequestFault, Upstream};
 
+/// Most bytes of a body that a call of gRPC is told in a header.
+const MESSAGE_BYTES: usize = 1024;
+
 /// Why a request is not served.
 #[derive(Debug)]
 pub struct Refusal {
@@ -118,7 +121,8 @@ impl Refusal {
             }
         };
         let mut response = if grpc {
-            let status = tonic::Status::new(grpc_code(self.status()), String::from_utf8_lossy(&body));
+            let said = String::from_utf8_lossy(body.get(..MESSAGE_BYTES).unwrap_or(&body));
+            let status = tonic::Status::new(grpc_code(self.status()), said);
             headers.remove(CONTENT_LENGTH);
             // What cannot be said in a header is left out, the code never.
             let _ = status.add_header(&mut headers);

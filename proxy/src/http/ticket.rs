@@ -122,6 +122,12 @@ impl std::fmt::Debug for Ticket {
     }
 }
 
+/// Whether this content type is that of gRPC; gRPC-Web is HTTP to all but its ends.
+fn speaks_grpc(kind: &[u8]) -> bool {
+    let rest = kind.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
 impl Ticket {
     /// For a request that has just come.
     #[must_use]
@@ -130,7 +136,7 @@ impl Ticket {
         let grpc = head
             .headers
             .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+            .is_some_and(|kind| speaks_grpc(kind.as_bytes()));
         let judged = account.accepted.direction == Direction::Inbound;
         let mut ticket = Box::new(Self {
             account: Arc::clone(account),

@@ -158,6 +158,21 @@ fn requests_that_are_reset_at_once_end_the_connection_whatever_else_they_have() 
 }
 
 #[test]
+fn what_was_answered_may_be_reset() {
+    let mut frames = begun();
+    for number in 0..10_000 {
+        let stream = 2 * number + 1;
+        frames
+            .feed(&frame_of(stream, HEADERS, 4, &[0x82]), || Duration::ZERO)
+            .unwrap();
+        frames.sent(&frame_of(stream, HEADERS, 5, &[0x88]));
+        frames
+            .feed(&frame_of(stream, 0x3, 0, &[0; 4]), || Duration::ZERO)
+            .unwrap();
+    }
+}
+
+#[test]
 fn one_request_in_two_may_be_reset() {
     let mut frames = begun();
     for number in 0..10_000 {

@@ -113,3 +113,40 @@ async fn a_call_of_grpc_is_refused_in_its_own_words() {
     let counted = site.metrics();
     assert!(counted.contains("grpc_response_status=\"7\""), "{counted}");
 }
+
+#[tokio::test]
+async fn a_call_of_grpc_web_is_http_to_us() {
+    let site = Site::new("", ONLY_FRONT);
+    let mut client = site.connect(&Echo::start().await.upstream());
+    client
+        .send("POST / HTTP/1.1\r\nHost: b\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    let (head, body) = client.answer().await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    assert_eq!(body, "RBAC: access denied");
+}
+
+#[tokio::test]
+async fn cookies_in_pieces_are_judged_as_the_application_gets_them() {
+    const BY_COOKIE: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: cookies, namespace: b}
+spec:
+  action: ACTION
+  rules:
+  - when: [{key: "request.headers[cookie]", values: ["a=1; role=admin"]}]
+"#;
+    for (action, status) in [("DENY", 403), ("ALLOW", 200)] {
+        let echo = Echo::start().await;
+        let site = Site::new("", &BY_COOKIE.replace("ACTION", action));
+        let mut sender = site.connect(&echo.upstream()).http2().await;
+        let request = http::Request::get("http://b/")
+            .header("cookie", "a=1")
+            .header("cookie", "role=admin")
+            .body(http_body_util::Full::default())
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{action}");
+    }
+}
