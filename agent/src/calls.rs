@@ -3,7 +3,7 @@
 //!
 //! A connection carries many, and each may wait, or be held open, before anything is known of who makes
 //! it. What the services count of their own comes on top. What their messages hold has a bound as well
-//! ([`messages`]).
+//! (`messages`).
 
 mod messages;
 
@@ -33,10 +33,11 @@ use messages::metered;
 const MAX_CALLS: usize = MAX_STREAMS + 2_048;
 /// Most of one process, or of one pod with all its processes, likewise.
 const MAX_CALLS_OF_ONE: usize = MAX_STREAMS_PER_WORKLOAD + 256;
-/// Most bytes that messages hold: the first messages of a thousand Envoy streams.
-const MAX_HELD: usize = 64 << 20;
-/// Most of one process or pod: those of an Envoy with 500 secrets.
-const MAX_HELD_OF_ONE: usize = 32 << 20;
+/// Most bytes that messages hold: an eighth for a pod, so that one or two cannot shut out the rest of a node.
+const MAX_HELD: usize = 128 << 20;
+/// Most of one process or pod: those of an Envoy with some 130 streams, one for each secret, that says who it is in
+/// each answer; of one with 270 that says it once (`set_node_on_first_message_only`).
+const MAX_HELD_OF_ONE: usize = 16 << 20;
 
 /// The bound. Clones share it.
 #[derive(Clone, Debug)]
@@ -90,11 +91,11 @@ impl Calls {
             let calls = Arc::clone(&self.0);
             return Some(Place { calls, share });
         }
+        let most = table.calls.met(&share, 1, self.0.bounds.calls);
         let may_log = table.quiet.may_log((share, "calls"), Instant::now());
         drop(table);
         self.0.metrics.calls_turned_away.inc();
         if may_log {
-            let [_, most] = self.0.bounds.calls;
             tracing::warn!(pid, most, "call turned away: too many are under way");
         }
         None
@@ -116,11 +117,11 @@ impl Inner {
             self.metrics.message_bytes.set(gauge(table.held.all()));
             return Ok(());
         }
+        let most = table.held.met(&share, bytes, self.bounds.held);
         let may_log = table.quiet.may_log((share, "messages"), Instant::now());
         drop(table);
         self.metrics.messages_turned_away.inc();
         if may_log {
-            let [_, most] = self.bounds.held;
             tracing::warn!(pid, most, "call ended: messages hold as much as they may");
         }
         Err(Status::resource_exhausted(

@@ -155,6 +155,10 @@ impl Authenticator {
         if self.jwks.verify(token, &claims, now).await == Signature::Bad {
             return Err(AuthnError::Signature);
         }
+        // Others, who did not wait for the keys, may have had it reviewed meanwhile.
+        if let Some(answer) = self.cache.get(token.hash(), now).await {
+            return answer.map(|(caller, _)| caller);
+        }
         self.cache.review(token, &claims, peer).await
     }
 

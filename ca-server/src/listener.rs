@@ -167,11 +167,11 @@ pub fn accept(
     });
 }
 
-/// Counts a connection there is no place for; one warning until there was room again.
+/// Counts a connection there is no place for; at most one warning a minute.
 fn refuse(taken: Taken, address: SocketAddr, metrics: &Metrics) {
     let reason = taken.full.as_str();
     Metrics::count(&metrics.connection_faults, reason);
-    if taken.first {
+    if taken.tell {
         tracing::warn!(peer.addr = %address, reason, "too many connections; closed");
     } else {
         tracing::debug!(peer.addr = %address, reason, "too many connections; closed");

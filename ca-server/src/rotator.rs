@@ -152,16 +152,19 @@ impl Rotator {
                 },
                 () = &mut following => return,
                 () = files.changed() => Woken::Renew(Why::Files),
-                Some(seen) = changes.recv() => match self.adopt(seen, &state) {
-                    None => continue,
-                    Some(next) if next.same_roots(&state) => {
-                        state = next;
-                        self.republish(&state, &jwt.source, &slots);
-                        Woken::Jwt
-                    }
-                    other => {
-                        offered = other;
-                        Woken::Renew(Why::State)
+                Some(seen) = changes.recv() => {
+                    drop_overtaken(&mut offered, &seen, &state);
+                    match self.adopt(seen, &state) {
+                        None => continue,
+                        Some(next) if next.same_roots(&state) => {
+                            state = next;
+                            self.republish(&state, &jwt.source, &slots);
+                            Woken::Jwt
+                        }
+                        other => {
+                            offered = other;
+                            Woken::Renew(Why::State)
+                        }
                     }
                 }
             };
@@ -316,6 +319,14 @@ impl Rotator {
         self.metrics
             .bundle_sequence
             .set(i64::try_from(snapshot.bundle.sequence()).unwrap_or(i64::MAX));
+    }
+}
+
+/// What was offered before is none any more once the store is back at the roots in force: tried for ever,
+/// it could undo what was stored after it.
+fn drop_overtaken(offered: &mut Option<CaState>, seen: &Seen, in_force: &CaState) {
+    if matches!(seen, Seen::State(next) if next.same_roots(in_force)) {
+        *offered = None;
     }
 }
 

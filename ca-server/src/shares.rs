@@ -4,6 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A bound that is reached is told at most as often: strangers reach it as often as they like.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Where somebody is: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
 type Origin = Option<IpAddr>;
@@ -19,15 +25,26 @@ pub struct Shares {
 #[derive(Debug, Default)]
 struct Table {
     all: usize,
-    of_one: BTreeMap<Origin, Count>,
-    told: bool,
+    of_one: BTreeMap<Origin, usize>,
+    /// When each bound was told of last.
+    told_all: Option<Instant>,
+    told_one: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
-struct Count {
-    taken: usize,
-    /// Whether a refusal was told since it had none.
-    told: bool,
+impl Table {
+    /// That `full` is reached, and whether to tell.
+    fn refuse(&mut self, full: Full) -> Taken {
+        let now = Instant::now();
+        let told = match full {
+            Full::All => &mut self.told_all,
+            Full::One => &mut self.told_one,
+        };
+        let tell = told.is_none_or(|last| now.duration_since(last) >= TELL_EVERY);
+        if tell {
+            *told = Some(now);
+        }
+        Taken { full, tell }
+    }
 }
 
 /// Which bound is reached.
@@ -55,8 +72,8 @@ impl Full {
 pub struct Taken {
     /// For want of which.
     pub full: Full,
-    /// Whether it is the first such refusal since there was room: worth a line in the log.
-    pub first: bool,
+    /// Whether it is the first such refusal for a minute: worth a line in the log.
+    pub tell: bool,
 }
 
 impl Shares {
@@ -77,19 +94,13 @@ impl Shares {
     pub fn take(&self, address: Option<IpAddr>) -> Result<Share, Taken> {
         let origin = address.map(origin);
         let mut table = self.lock();
-        let table = &mut *table;
-        let of_one = table.of_one.get_mut(&origin);
-        if of_one.as_ref().map_or(0, |count| count.taken) >= self.most_of_one {
-            let first = of_one.is_some_and(|count| !std::mem::replace(&mut count.told, true));
-            let full = Full::One;
-            return Err(Taken { full, first });
+        if table.of_one.get(&origin).copied().unwrap_or(0) >= self.most_of_one {
+            return Err(table.refuse(Full::One));
         }
         if table.all >= self.most {
-            let first = !std::mem::replace(&mut table.told, true);
-            let full = Full::All;
-            return Err(Taken { full, first });
+            return Err(table.refuse(Full::All));
         }
-        table.of_one.entry(origin).or_default().taken += 1;
+        *table.of_one.entry(origin).or_default() += 1;
         table.all += 1;
         Ok(Share {
             shares: self.clone(),
@@ -109,14 +120,20 @@ pub struct Share {
     origin: Origin,
 }
 
+impl Share {
+    /// Whether it counts against the share of `address`.
+    pub(crate) fn is_of(&self, address: Option<IpAddr>) -> bool {
+        self.origin == address.map(origin)
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         let mut table = self.shares.lock();
         table.all = table.all.saturating_sub(1);
-        table.told = false;
-        if let Some(count) = table.of_one.get_mut(&self.origin) {
-            count.taken = count.taken.saturating_sub(1);
-            if count.taken == 0 {
+        if let Some(taken) = table.of_one.get_mut(&self.origin) {
+            *taken = taken.saturating_sub(1);
+            if *taken == 0 {
                 table.of_one.remove(&self.origin);
             }
         }
@@ -136,7 +153,7 @@ mod tests {
 
     fn full(shares: &Shares, address: &str) -> Option<(Full, bool)> {
         let taken = shares.take(address.parse().ok()).err();
-        taken.map(|taken| (taken.full, taken.first))
+        taken.map(|taken| (taken.full, taken.tell))
     }
 
     #[test]
@@ -155,6 +172,20 @@ mod tests {
         assert_eq!(full(&shares, "10.0.0.2"), Some((Full::All, false)));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_who_comes_and_goes_at_the_bound_is_told_of_once_a_minute() {
+        let shares = Shares::new(9, 1);
+        let mut told = 0;
+        for seconds in 0..180 {
+            // Fills its share, is refused, and makes room again.
+            let address = IpAddr::from([10, 0, 0, seconds]);
+            let _held = shares.take(Some(address)).unwrap();
+            told += u32::from(shares.take(Some(address)).unwrap_err().tell);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(told, 3);
+    }
+
     #[test]
     fn the_addresses_of_one_host_are_one() {
         let shares = Shares::new(9, 2);
@@ -163,7 +194,11 @@ mod tests {
         assert_eq!(full(&shares, "2001:db8::ffff:3"), Some((Full::One, true)));
         let _other = take("2001:db8:0:1::1");
         let _four = [take("10.0.0.1"), take("::ffff:10.0.0.1")];
-        assert_eq!(full(&shares, "10.0.0.1"), Some((Full::One, true)));
+        assert_eq!(
+            full(&shares, "10.0.0.1"),
+            Some((Full::One, false)),
+            "told a moment ago"
+        );
     }
 
     #[test]

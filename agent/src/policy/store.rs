@@ -1,6 +1,6 @@
 //! All objects, each in its last good version, and the view of them that is shared. Pure.
 //!
-//! The unit is one object (I4). What the store has [no room](room) for counts as the strictest it could be, in its own
+//! The unit is one object (I4). What the store has no room for counts as the strictest it could be, in its own
 //! namespace, until there is room.
 
 use std::collections::{BTreeMap, BTreeSet};

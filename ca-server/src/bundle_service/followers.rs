@@ -32,8 +32,8 @@ impl Followers {
         Self { places, metrics }
     }
 
-    /// A place for one at `address`, given back on drop; a refusal is counted, and logged once until there
-    /// was room again.
+    /// A place for one at `address`, given back on drop; a refusal is counted, and logged at most once
+    /// a minute.
     pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<Follower, Full> {
         let taken = match self.places.take(address) {
             Ok(place) => return Ok(Follower::counted(place, &self.metrics)),
@@ -41,7 +41,7 @@ impl Followers {
         };
         let reason = taken.full.as_str();
         Metrics::count(&self.metrics.bundle_watch_refusals, reason);
-        if taken.first {
+        if taken.tell {
             let address = address.map(tracing::field::display);
             tracing::warn!(
                 peer.addr = address,

@@ -14,6 +14,8 @@ use super::{CALL_DEADLINE, DATA_KEY, sequence, trust_domain};
 
 /// Highest sequence believed: numbers up to it are exact wherever JSON is read, and no CA counts so far.
 pub(super) const HIGHEST_SEQUENCE: u64 = 1 << 53;
+/// Highest sequence believed at a first start: a new root goes on from there, and needs as many above it.
+pub(super) const HIGHEST_AT_START: u64 = HIGHEST_SEQUENCE / 2;
 /// ConfigMaps asked for at once.
 const PAGE: u32 = 500;
 
@@ -46,7 +48,7 @@ pub enum PublishedError {
     },
     /// A sequence that no CA writes.
     #[error(
-        "configmap {place} says bundle sequence {sequence}, which no CA reaches (at most {HIGHEST_SEQUENCE} is \
+        "configmap {place} says bundle sequence {sequence}, which no CA reaches (at most {HIGHEST_AT_START} is \
          believed): somebody else wrote it. Look at who may write there, delete it, and start again"
     )]
     Unbelievable {
@@ -132,7 +134,7 @@ pub(super) fn newest(
         let sequence = sequence(&map).unwrap_or(0);
         let part = |part: Option<String>| part.unwrap_or_default();
         let place = format!("{}/{}", part(map.metadata.namespace), part(map.metadata.name));
-        if sequence > HIGHEST_SEQUENCE {
+        if sequence > HIGHEST_AT_START {
             return Err(PublishedError::Unbelievable { place, sequence });
         }
         if newest.as_ref().is_none_or(|newest| newest.sequence < sequence) {

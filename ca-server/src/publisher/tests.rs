@@ -1,4 +1,4 @@
-use super::published::newest;
+use super::published::{HIGHEST_AT_START, newest};
 use super::*;
 use crate::slots::Source;
 use signet_certs::{Authority, SigningKey, TrustBundle, TrustDomain, UnixTime};
@@ -99,8 +99,19 @@ fn a_sequence_that_no_ca_reaches_is_refused_by_the_name_of_its_configmap() {
         said.starts_with("configmap tenant/roots says bundle sequence 18446744073709551615"),
         "{said}"
     );
-    let last = vec![named("a", "roots", HIGHEST_SEQUENCE)];
-    assert!(newest(None, last, &domain()).unwrap().is_some());
+}
+
+#[test]
+fn a_root_that_goes_on_from_what_a_first_start_believes_is_believed_itself() {
+    let found = |sequence| newest(None, vec![named("tenant", "roots", sequence)], &domain());
+    let last = found(HIGHEST_AT_START).unwrap().unwrap().sequence;
+    let new_root = published(&snapshot(last + 1), "ours");
+    assert_eq!(need(Some(&new_root), &snapshot(5), "theirs"), Need::Newer);
+    for above in [HIGHEST_AT_START + 1, HIGHEST_SEQUENCE] {
+        let refused = found(above).unwrap_err().to_string();
+        let bound = format!("at most {HIGHEST_AT_START} is believed");
+        assert!(refused.contains(&bound), "{refused}");
+    }
 }
 
 /// An API server that has `maps` of the name `roots`, tells them one by one, and notes what it is asked for.

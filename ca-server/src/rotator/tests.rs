@@ -250,6 +250,12 @@ impl Replica {
         Self { slots, metrics, task }
     }
 
+    fn failed(&self) -> u64 {
+        let outcome = "failed";
+        let family = &self.metrics.rotations;
+        family.get_or_create(&crate::metrics::Outcome { outcome }).get()
+    }
+
     fn count(&self, outcome: &'static str) -> u64 {
         let family = &self.metrics.trust.jwt_rotations;
         family.get_or_create(&crate::metrics::Outcome { outcome }).get()
@@ -380,5 +386,31 @@ async fn replicas_whose_plugged_in_roots_change_some_seconds_apart_do_not_undo_e
         let (of_a, of_b) = (a.slots.current(), b.slots.current());
         assert!(of_a.bundle.same_content(&of_b.bundle), "{turn}");
         assert_eq!(of_a.bundle.sequence(), before + turn, "written once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_that_the_store_went_back_on_is_not_tried_again() {
+    let other_keys = first_keys(&JwtSource::Own, &policy(), NOW).unwrap();
+    for with_other_keys in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let replica = Replica::start(dir.path(), None, None).await;
+        let store = FileStore::open(dir.path()).unwrap();
+        let good = store.load(&domain()).unwrap().unwrap();
+        let keyless = CaState::with_bundle(Arc::new(TrustBundle::clone(fresh(9).bundle())));
+        store.update(&good, &keyless).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(replica.failed() > 1, "it is offered, and tried again");
+
+        let back = match with_other_keys {
+            false => good,
+            true => good.with_jwt(other_keys.clone()).unwrap(),
+        };
+        store.update(&keyless, &back).unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let failed = replica.failed();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(replica.failed(), failed, "other keys: {with_other_keys}");
+        assert!(replica.slots.current().bundle.same_content(back.bundle()));
     }
 }

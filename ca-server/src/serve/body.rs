@@ -29,7 +29,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let polled = this.stream.poll_data(cx);
-        if polled.is_pending() && this.wait.begin().is_err() {
+        if polled.is_pending() && this.wait.begin(cx).is_err() {
             return Poll::Ready(Some(Err(MessageError::Busy.status())));
         }
         match ready!(polled) {

@@ -28,7 +28,7 @@ pub enum MessageError {
     /// Shorter than it says, or longer.
     #[error("request is not one message")]
     NotOne,
-    /// It did not come at once, and too many are waited for already.
+    /// It did not come at once, and others who came later have its place.
     #[error("too many calls wait for the rest of their message")]
     Busy,
     /// The peer left, or broke the protocol.
@@ -69,7 +69,7 @@ impl From<NoPlace> for MessageError {
 async fn more(body: &mut RecvStream, wait: &mut Wait) -> Result<Option<Bytes>, MessageError> {
     let data = poll_fn(|cx| match body.poll_data(cx) {
         Poll::Ready(data) => Poll::Ready(Ok(data)),
-        Poll::Pending => match wait.begin() {
+        Poll::Pending => match wait.begin(cx) {
             Ok(()) => Poll::Pending,
             Err(none) => Poll::Ready(Err(none)),
         },

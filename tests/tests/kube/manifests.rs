@@ -608,21 +608,37 @@ fn held_at_most(limits: &Value) -> u64 {
         + 512 * number("/http/upstream_requests")
 }
 
+/// What a container of a folder's Deployment may have, in KiB.
+fn memory_limit(folder: &str, name: &str) -> u64 {
+    let pod = deployment(folder).object["spec"]["template"].clone();
+    let all = containers(&pod["spec"]);
+    let container = all.iter().find(|container| container["name"] == name).unwrap();
+    let limit = container["resources"]["limits"]["memory"].as_str().unwrap();
+    limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() * 1024
+}
+
 #[test]
 fn the_memory_limit_of_the_proxy_sidecar_holds_what_its_bounds_allow() {
     let folder = "deploy/proxy-sidecar";
     let map = config_map(folder, "signet-proxy");
     let config = printed("signet-proxy", map["data"]["proxy.yaml"].as_str().unwrap());
-    let pod = deployment(folder).object["spec"]["template"].clone();
-    let all = containers(&pod["spec"]);
-    let proxy = all
-        .iter()
-        .find(|container| container["name"] == "signet-proxy")
-        .unwrap();
-    let limit = proxy["resources"]["limits"]["memory"].as_str().unwrap();
-    let limit: u64 = limit.strip_suffix("Mi").unwrap().parse().unwrap();
-    let held = held_at_most(&config["limits"]);
-    assert!(held <= limit * 1024, "{held} KiB of {limit} MiB");
+    let (held, limit) = (
+        held_at_most(&config["limits"]),
+        memory_limit(folder, "signet-proxy"),
+    );
+    assert!(held <= limit, "{held} of {limit} KiB");
+}
+
+#[test]
+fn the_memory_limit_of_the_ca_holds_what_its_bounds_allow() {
+    let folder = "deploy/ca";
+    let map = config_map(folder, "signet-ca");
+    let config = printed("signet-ca", map["data"]["ca.yaml"].as_str().unwrap());
+    let bound = |key: &str| config[key].as_u64().unwrap();
+    // The rule of docs/configuration.md, "Memory of the CA", without pods.
+    let held = 64 * 1024 + 48 * bound("connections") + 100 * (512 + bound("requests_in_flight"));
+    let limit = memory_limit(folder, "signet-ca");
+    assert!(held <= limit, "{held} of {limit} KiB");
 }
 
 fn is_pod(manifest: &Manifest) -> bool {
