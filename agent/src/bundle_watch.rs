@@ -57,6 +57,11 @@ impl BundleWatch {
                 StreamEnd::Failed(failure) => failure,
                 // The next one is opened at once; that a connection is left was told there.
                 StreamEnd::Left => continue,
+                StreamEnd::Ended => {
+                    tracing::info!("bundle watch ended by the CA; opening it again");
+                    tokio::time::sleep(BACKOFF.delay(0, random_share())).await;
+                    continue;
+                }
             };
             Metrics::blame(&self.metrics.bundle_watch_failures, failure.kind.code());
             let none_yet = self.newest.borrow().is_none();

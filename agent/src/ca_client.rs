@@ -165,6 +165,7 @@ impl CaClient {
         }
         Ok(BundleStream {
             messages: went?.into_inner(),
+            heard: false,
             number,
             moves,
             ca: self.clone(),
@@ -201,6 +202,8 @@ impl CaClient {
 /// The bundles of one replica of the CA, until it ends the stream or its connection is left.
 pub struct BundleStream {
     messages: Streaming<WatchBundleResponse>,
+    /// Whether one came.
+    heard: bool,
     number: u64,
     moves: watch::Receiver<u64>,
     ca: CaClient,
@@ -209,8 +212,10 @@ pub struct BundleStream {
 /// Why there are no more bundles on a stream.
 #[derive(Debug)]
 pub enum StreamEnd {
-    /// It failed, or the CA ended it.
+    /// It failed, or ended before there was a bundle.
     Failed(Failure),
+    /// The CA ended it, as it does once the connection has its age: all is well.
+    Ended,
     /// Calls go over another connection now; this one reaches a replica that keeps failing.
     Left,
 }
@@ -227,9 +232,14 @@ impl BundleStream {
             _ = self.moves.changed() => return Err(StreamEnd::Left),
         };
         let went = match message {
-            Ok(Some(message)) => Ok(message),
+            Ok(Some(message)) => {
+                self.heard = true;
+                Ok(message)
+            }
+            Ok(None) if self.heard => return Err(StreamEnd::Ended),
             Ok(None) => {
-                let ended = Failure::new(FailureKind::Unavailable, "the CA ended the stream");
+                let text = "the CA ended the stream before it sent a bundle";
+                let ended = Failure::new(FailureKind::Unavailable, text);
                 return Err(StreamEnd::Failed(ended));
             }
             Err(status) => Err(Failure::from_status(&status, &self.ca.ca.address())),

@@ -50,10 +50,9 @@ impl Stream {
     /// # Panics
     /// As [`Stream::open`].
     pub async fn open_with(
-        mut client: SecretDiscoveryServiceClient<Channel>,
+        client: SecretDiscoveryServiceClient<Channel>,
         names: &[&str],
     ) -> Result<Self, Status> {
-        let (requests, queue) = mpsc::channel(8);
         let first = DiscoveryRequest {
             node: Some(Node {
                 id: "test".into(),
@@ -61,6 +60,21 @@ impl Stream {
             }),
             ..ask(names, "", "")
         };
+        Self::open_saying(client, first).await
+    }
+
+    /// As [`Stream::open_with`], with a first request of the test's own.
+    ///
+    /// # Errors
+    /// As [`Stream::open`].
+    ///
+    /// # Panics
+    /// As [`Stream::open`].
+    pub async fn open_saying(
+        mut client: SecretDiscoveryServiceClient<Channel>,
+        first: DiscoveryRequest,
+    ) -> Result<Self, Status> {
+        let (requests, queue) = mpsc::channel(8);
         requests.send(first).await.expect("room");
         let responses = client
             .stream_secrets(ReceiverStream::new(queue))

@@ -7,7 +7,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use signet_runtime::files::{SECRET_MODE, read_bounded, write_atomic};
 
@@ -28,6 +28,13 @@ const MAX_FOUND_BYTES: usize = 4 * 1024 * 1024;
 pub fn publish(directory: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
     let created = DirBuilder::new().recursive(true).create(directory);
     created.map_err(|e| named("create directory", directory, &e))?;
+    let done = write(directory, files);
+    // Whichever way it went: a set that did not come in use must not fill the disk, attempt by attempt.
+    clear(directory);
+    done
+}
+
+fn write(directory: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
     adopt(directory, files)?;
     swap(directory, files)?;
     files.iter().try_for_each(|(name, _)| link(directory, name))
@@ -51,37 +58,58 @@ fn adopt(directory: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
     found.iter().try_for_each(|(name, _)| link(directory, name))
 }
 
-/// Writes the next set, puts it in use and clears the former one.
+/// Writes the next set and puts it in use.
 fn swap(directory: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
+    let fresh = make(directory)?;
+    for (name, contents) in files {
+        write_atomic(&directory.join(&fresh).join(name), contents, SECRET_MODE)?;
+    }
+    point(directory, (DATA, ASIDE), Path::new(&fresh))
+}
+
+/// Makes the directory of the next set, past names that are taken, and answers its name.
+fn make(directory: &Path) -> io::Result<String> {
     let used = fs::read_link(directory.join(DATA)).unwrap_or_default();
-    // What a crash left.
-    clear(directory, &used)?;
     let number = used
         .to_str()
         .and_then(|name| name.strip_prefix(SET)?.parse().ok());
-    let fresh = format!("{SET}{}", number.map_or(1, |number: u64| number.wrapping_add(1)));
-    let set = directory.join(&fresh);
-    let made = DirBuilder::new().mode(0o700).create(&set);
-    made.map_err(|e| named("create directory", &set, &e))?;
-    for (name, contents) in files {
-        write_atomic(&set.join(name), contents, SECRET_MODE)?;
+    let mut number: u64 = number.unwrap_or_default();
+    loop {
+        number = number.wrapping_add(1);
+        let fresh = format!("{SET}{number}");
+        let set = directory.join(&fresh);
+        match DirBuilder::new().mode(0o700).create(&set) {
+            Ok(()) => return Ok(fresh),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(named("create directory", &set, &error)),
+        }
     }
-    point(directory, (DATA, ASIDE), Path::new(&fresh))?;
-    clear(directory, Path::new(&fresh))
 }
 
-/// Removes every set but the one in use.
-fn clear(directory: &Path, used: &Path) -> io::Result<()> {
-    let failed = |e| named("list", directory, &e);
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
+/// Removes every set but the one in use. What cannot be removed is told and left: it is in nobody's way.
+fn clear(directory: &Path) {
+    let left = |error: io::Error| tracing::warn!(%error, "files of a former SVID stay where they are");
+    let failed = |step, path: &Path, error: &io::Error| left(named(step, path, error));
+    let data = directory.join(DATA);
+    let used = match fs::read_link(&data) {
+        Ok(used) => used,
+        // None is in use yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
+        Err(error) => return failed("read link", &data, &error),
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return failed("list", directory, &error),
+    };
+    for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
         let is_set = name.to_str().is_some_and(|name| name.starts_with(SET));
         if is_set && Path::new(&name) != used {
             let set = directory.join(name);
-            fs::remove_dir_all(&set).map_err(|e| named("remove", &set, &e))?;
+            if let Err(error) = fs::remove_dir_all(&set) {
+                failed("remove", &set, &error);
+            }
         }
     }
-    Ok(())
 }
 
 /// Makes a name lead through [`DATA`], unless it does.
@@ -160,13 +188,39 @@ mod tests {
         assert_eq!(read(dir.path()), ["one"; 2]);
         // A whole set whose swap fails.
         fs::create_dir(dir.path().join(ASIDE)).unwrap();
+        swap(dir.path(), &[("chain", b"three")]).unwrap_err();
+        assert_eq!(fs::read(dir.path().join("..set-3/chain")).unwrap(), b"three");
         put(dir.path(), "three").unwrap_err();
-        assert_eq!(fs::read(dir.path().join("..set-2/chain")).unwrap(), b"three");
         assert_eq!(read(dir.path()), ["one"; 2]);
+        let held = entries(dir.path());
+        assert_eq!(
+            held,
+            ["..data", ASIDE, "..set-1", "chain", "key"],
+            "no attempt leaves its set"
+        );
         fs::remove_dir(dir.path().join(ASIDE)).unwrap();
         put(dir.path(), "four").unwrap();
         assert_eq!(read(dir.path()), ["four"; 2]);
         assert_eq!(entries(dir.path()), ["..data", "..set-2", "chain", "key"]);
+    }
+
+    #[test]
+    fn what_cannot_be_cleared_is_passed_over_and_the_rest_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        // No directories, so that they stay: of the first set, and of a later one.
+        for name in ["..set-1", "..set-3"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        for (version, set) in [("one", "..set-2"), ("two", "..set-4"), ("three", "..set-5")] {
+            fs::create_dir_all(dir.path().join("..set-9")).unwrap();
+            put(dir.path(), version).unwrap();
+            assert_eq!(read(dir.path()), [version; 2]);
+            assert_eq!(entries(dir.path()), {
+                let mut left = ["..data", "..set-1", "..set-3", set, "chain", "key"];
+                left.sort_unstable();
+                left
+            });
+        }
     }
 
     #[test]

@@ -131,6 +131,9 @@ pub(crate) struct State {
     pub(crate) bundles: watch::Sender<Option<Arc<TrustBundle>>>,
     /// The bundles of other trust domains; a change is sent with the next bundle.
     pub(crate) foreign: Mutex<Vec<TrustBundle>>,
+    /// Streams of bundles that were opened, and a change that ends those there are.
+    pub(crate) watches: AtomicUsize,
+    age: watch::Sender<()>,
 }
 
 /// The running fake.
@@ -165,6 +168,8 @@ impl FakeCa {
             most_at_once: AtomicUsize::new(0),
             bundles,
             foreign: Mutex::default(),
+            watches: AtomicUsize::new(0),
+            age: watch::Sender::new(()),
         });
         Self::serve("127.0.0.1:0".parse().unwrap(), state).await
     }
@@ -221,6 +226,11 @@ impl FakeCa {
 
     pub(crate) fn publish(&self, bundle: Arc<TrustBundle>) {
         self.state.bundles.send_replace(Some(bundle));
+    }
+
+    /// Ends all streams of bundles, as a CA does whose connections have their age.
+    pub(crate) fn end_watches(&self) {
+        self.state.age.send_replace(());
     }
 
     /// Federates with exactly the domains of these bundles.
@@ -395,18 +405,25 @@ impl Watch for Service {
     ) -> Result<Response<Self::WatchBundleStream>, Status> {
         let mut bundles = self.0.bundles.subscribe();
         bundles.mark_changed();
-        let state = Arc::clone(&self.0);
-        let stream = futures::stream::unfold((bundles, state), |(mut bundles, state)| async move {
-            loop {
-                bundles.changed().await.ok()?;
-                let newest = bundles.borrow_and_update().clone();
-                if let Some(bundle) = newest {
-                    let foreign = state.foreign.lock().unwrap().clone();
-                    let message = signet_proto::authority::to_wire(&bundle, &foreign);
-                    return Some((Ok(message), (bundles, state)));
+        let (state, age) = (Arc::clone(&self.0), self.0.age.subscribe());
+        state.watches.fetch_add(1, Ordering::SeqCst);
+        let stream = futures::stream::unfold(
+            (bundles, age, state),
+            |(mut bundles, mut age, state)| async move {
+                loop {
+                    tokio::select! {
+                        changed = bundles.changed() => changed.ok()?,
+                        _ = age.changed() => return None,
+                    }
+                    let newest = bundles.borrow_and_update().clone();
+                    if let Some(bundle) = newest {
+                        let foreign = state.foreign.lock().unwrap().clone();
+                        let message = signet_proto::authority::to_wire(&bundle, &foreign);
+                        return Some((Ok(message), (bundles, age, state)));
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -1,5 +1,6 @@
 //! Getting an SVID, keeping it, and getting the next one.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -312,5 +313,61 @@ async fn an_older_bundle_changes_nothing_and_is_counted() {
     let (_, body) = agent.get("/v1/bundle").await;
     assert_eq!(body["sequence"], 7);
     assert_eq!(text(&body, "pem"), ca.root_pem());
+    agent.stop().await;
+}
+
+/// Whether ends of the stream of bundles were counted, by this reason so often and by no other.
+async fn watch_failures(agent: &Agent, unavailable: u32) -> bool {
+    let metrics = agent.metrics().await;
+    let counts = metrics.lines().filter_map(|line| {
+        line.strip_prefix("signet_agent_bundle_watch_failures_total{reason=\"")?
+            .split_once("\"} ")
+    });
+    let counted: Vec<_> = counts.filter(|(_, count)| *count != "0").collect();
+    counted.len() == usize::from(unavailable > 0)
+        && counted
+            .iter()
+            .all(|counted| *counted == ("unavailable", unavailable.to_string().as_str()))
+}
+
+#[tokio::test]
+async fn a_stream_of_bundles_that_the_ca_ends_in_good_order_is_opened_again_and_counted_as_no_failure() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    let agent = Agent::start(&ca, "");
+    for sequence in 1..=3 {
+        ca.publish(bundle(&[&ca.tower()], sequence));
+        agent.svid(|_| true).await;
+        eventually("the bundle", || async {
+            let (_, body) = agent.get("/v1/bundle").await;
+            (body["sequence"] == sequence).then_some(())
+        })
+        .await;
+        let opened = ca.state.watches.load(Ordering::SeqCst);
+        assert_eq!(opened as u64, sequence);
+        assert!(watch_failures(&agent, 0).await, "of {opened} streams");
+        ca.end_watches();
+        eventually("the next stream", || async {
+            (ca.state.watches.load(Ordering::SeqCst) > opened).then_some(())
+        })
+        .await;
+    }
+    assert!(watch_failures(&agent, 0).await);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_bundles_that_ends_without_one_is_a_failure() {
+    let ca = FakeCa::start(Mood::issue(HOUR)).await;
+    ca.state.bundles.send_replace(None);
+    let agent = Agent::start(&ca, "");
+    eventually("a stream", || async {
+        (ca.state.watches.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    ca.end_watches();
+    eventually("the failure", || async {
+        watch_failures(&agent, 1).await.then_some(())
+    })
+    .await;
     agent.stop().await;
 }

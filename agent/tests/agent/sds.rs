@@ -217,14 +217,14 @@ async fn a_first_message_as_large_as_envoys_is_read_and_a_huge_one_is_not() {
         resource_names: vec!["ROOTCA".into()],
         ..Default::default()
     };
-    let mut sotw = Sotw::open(&channel, request(100 * 1024)).await.unwrap();
+    let mut sotw = Sotw::open(&channel, request(200 * 1024)).await.unwrap();
     assert_eq!(sotw.next().await.unwrap().resources.len(), 1);
-    let status = match Sotw::open(&channel, request(128 * 1024)).await {
+    let status = match Sotw::open(&channel, request(256 * 1024)).await {
         Ok(mut stream) => stream.next().await.unwrap_err(),
         Err(status) => status,
     };
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.message(), "a request may have at most 131072 bytes");
+    assert_eq!(status.message(), "a request may have at most 262144 bytes");
     agent.stop().await;
 }
 

@@ -171,7 +171,7 @@ async fn what_one_stream_may_ask_for_is_bounded() {
     let mut stream = Stream::open(&agent.socket(), &[&long]).await.unwrap();
     let status = stream.next().await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.message(), "a request may have at most 131072 bytes");
+    assert_eq!(status.message(), "a request may have at most 262144 bytes");
     sds::fetch(&agent.socket(), "default").await.unwrap();
 }
 

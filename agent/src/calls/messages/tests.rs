@@ -4,7 +4,7 @@ use http_body_util::{BodyExt as _, Full};
 use proptest::prelude::*;
 use tonic::Code;
 
-use super::super::{BOUNDS, Bounds, Calls};
+use super::super::{BOUNDS, Bounds, Calls, Counts};
 use super::*;
 use crate::metrics::Metrics;
 
@@ -73,6 +73,50 @@ async fn a_call_pays_for_its_largest_message_while_it_lasts_and_nothing_for_smal
     assert_eq!(metrics.message_bytes.get(), 0);
 }
 
+/// What an Envoy sends on one stream that repeats its node: the first request, and the ACK of what it gets.
+async fn an_envoy(calls: &Calls, of: (Share, Option<i32>)) -> Result<Body, Status> {
+    let frame =
+        |length| BodyStream::new(Full::new(Bytes::from(framed(length))).map_err(|never| match never {}));
+    let frames = frame(61_088).chain(frame(61_188));
+    let frames = frames.chain(futures::stream::once(pending()));
+    let mut body = metered(Body::new(StreamBody::new(frames)), Arc::clone(&calls.0), of);
+    for _ in 0..2 {
+        body.frame().await.unwrap()?;
+    }
+    Ok(body)
+}
+
+#[tokio::test]
+async fn envoys_that_repeat_their_node_have_130_streams_of_a_pod_and_six_pods_more_have_them_too() {
+    let metrics = Metrics::default();
+    let (calls, mut open) = (Calls::new(metrics.clone()), Vec::new());
+    let shares = (1..=7).map(|pid| (Share::Process(pid), Some(pid)));
+    for share in shares.clone() {
+        for _ in 0..130 {
+            open.push(an_envoy(&calls, share).await.unwrap());
+        }
+    }
+    assert_eq!(metrics.message_bytes.get(), 7 * 130 * 2 * 61_188);
+    // Who wants all of it leaves room for the others.
+    while let Ok(body) = an_envoy(&calls, ONE).await {
+        open.push(body);
+        assert!(open.len() < 1_000, "one pod has no bound");
+    }
+    for share in shares.skip(1) {
+        open.push(an_envoy(&calls, share).await.unwrap());
+    }
+}
+
+#[test]
+fn a_pod_that_has_its_part_is_told_of_its_own_bound_and_another_of_that_of_all() {
+    let mut held = Counts::default();
+    assert!(held.add(ONE.0, 100, [150, 100]));
+    assert_eq!(held.met(&ONE.0, 1, [150, 100]), Some(100));
+    assert_eq!(held.met(&OTHER.0, 51, [150, 100]), Some(150));
+    assert_eq!(held.met(&OTHER.0, 101, [150, 100]), Some(100));
+    assert_eq!(held.met(&OTHER.0, 50, [150, 100]), None);
+}
+
 #[tokio::test]
 async fn a_message_larger_than_any_service_reads_is_refused_by_its_announcement() {
     let (calls, metrics) = calls([usize::MAX, usize::MAX]);
@@ -81,7 +125,7 @@ async fn a_message_larger_than_any_service_reads_is_refused_by_its_announcement(
         prefix.extend(u32::try_from(length).unwrap().to_be_bytes());
         let refused = sending(&calls, ONE, prefix).frame().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Code::OutOfRange);
-        assert_eq!(refused.message(), "a request may have at most 131072 bytes");
+        assert_eq!(refused.message(), "a request may have at most 262144 bytes");
     }
     assert_eq!(metrics.message_bytes.get(), 0);
 }

@@ -20,14 +20,22 @@ impl<K> Default for Counts<K> {
 
 impl<K: Ord> Counts<K> {
     /// Takes so much, unless that is more than there may be in all or of one.
-    pub(crate) fn add(&mut self, key: K, amount: usize, [most, most_of_one]: [usize; 2]) -> bool {
-        let of_one = self.each.get(&key).copied().unwrap_or_default();
-        let room = self.all.saturating_add(amount) <= most && of_one.saturating_add(amount) <= most_of_one;
+    pub(crate) fn add(&mut self, key: K, amount: usize, bounds: [usize; 2]) -> bool {
+        let room = self.met(&key, amount, bounds).is_none();
         if room {
             self.all += amount;
-            self.each.insert(key, of_one + amount);
+            *self.each.entry(key).or_default() += amount;
         }
         room
+    }
+
+    /// The bound that so much more would break; of both, that of one.
+    pub(crate) fn met(&self, key: &K, amount: usize, [most, most_of_one]: [usize; 2]) -> Option<usize> {
+        let of_one = self.each.get(key).copied().unwrap_or_default();
+        if of_one.saturating_add(amount) > most_of_one {
+            return Some(most_of_one);
+        }
+        (self.all.saturating_add(amount) > most).then_some(most)
     }
 
     pub(crate) fn remove(&mut self, key: &K, amount: usize) {
