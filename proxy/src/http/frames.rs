@@ -41,7 +41,7 @@ pub enum FrameFault {
     /// Frames of upkeep, unknown ones or DATA without data, too often.
     #[error("frames that bring nothing come too fast")]
     Flood = 32,
-    /// More than half of many streams were reset by the client before they were answered.
+    /// More than half of many streams were reset by the client before they were answered to the end.
     #[error("the client resets most of its requests")]
     RapidReset = 33,
     /// A header block in too many pieces.
@@ -85,7 +85,7 @@ pub struct Frames {
     /// Header blocks that began no stream.
     trailers: u64,
     resets: u64,
-    /// Streams of which an answer was sent.
+    /// Streams of which the whole answer was sent.
     answered: u64,
     continuations: u32,
     /// Bytes of the last header block, or of the last frame that is none.
@@ -129,15 +129,13 @@ impl Frames {
     /// These are the next bytes that go to the client.
     pub fn sent(&mut self, mut bytes: &[u8]) {
         while let Some(head) = self.sent.next(&mut bytes) {
-            match head.kind {
-                DATA => {
-                    let pieces = u64::try_from(head.carries / UPKEEP_BYTES).unwrap_or(u64::MAX);
-                    let owed = UPKEEP_OF_DATA.saturating_add(pieces.saturating_mul(2));
-                    self.upkeep = self.upkeep.saturating_add(owed);
-                }
-                // Trailers are counted as well, so that this is no more than a bound.
-                HEADERS => self.answered = self.answered.saturating_add(1).min(self.streams),
-                _ => {}
+            if head.kind == DATA {
+                let pieces = u64::try_from(head.carries / UPKEEP_BYTES).unwrap_or(u64::MAX);
+                let owed = UPKEEP_OF_DATA.saturating_add(pieces.saturating_mul(2));
+                self.upkeep = self.upkeep.saturating_add(owed);
+            }
+            if matches!(head.kind, DATA | HEADERS) && head.flags & LAST != 0 {
+                self.answered = self.answered.saturating_add(1);
             }
         }
     }
@@ -207,8 +205,8 @@ impl Frames {
         Ok(())
     }
 
-    /// Who resets what was answered is not in haste: clients of gRPC do, when they have had enough of a stream, or were
-    /// answered before they had said all.
+    /// Who resets what was answered to its end is not in haste: clients of gRPC do when they are refused before they
+    /// have said all.
     fn reset(&mut self) -> Result<(), FrameFault> {
         self.resets += 1;
         let let_pass = self.streams.saturating_add(self.answered.saturating_mul(2));
